@@ -1,0 +1,37 @@
+# Everything a newcomer, an operator or CI does here. `make help` lists it.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+export UV_SYSTEM_CERTS := 1
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+DISTRIBUTIONS := packages/servicekit packages/tunnel services/proxy-client services/proxy-server services/http-target loadgen
+LOCKS := services/requirements loadgen/requirements requirements
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+.PHONY: setup
+setup: $(READY) ## install everything into .venv
+$(READY): requirements.lock $(DISTRIBUTIONS:%=%/pyproject.toml)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "finback needs Python 3.11 or newer; say which with PYTHON=..." >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV) || { echo "python3 cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check "$$(grep -oE '^uv==[0-9.]+' requirements.lock)"
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements.lock
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(DISTRIBUTIONS:%=-e %)
+	@touch $@
+
+.PHONY: lock
+lock: $(READY) ## compile the requirements.in files into hash-locked requirements.lock
+	@for name in $(LOCKS); do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-emit-find-links --no-header --custom-compile-command 'make lock' $$name.in -o $$name.lock || exit 1; done
+
+.PHONY: check
+check: $(READY) ## ruff, import-linter, mypy: cheapest first
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy packages services loadgen tests
