@@ -1,0 +1,67 @@
+"""What an engine is made with: TLS and limits. Every buffer's cap stands here, with its worst case.
+
+Worst-case memory of one connection, both ends together and per direction:
+- at the receiver: the stream windows that were granted (max_streams x floor, plus growth out of the budget), unread;
+- at the sender: one send cap unsent, plus one congestion window unacknowledged.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+KIB = 1024
+MIB = 1024 * KIB
+
+ALPN = "finback/1"
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """PEM files: the certificate with its chain, and its private key."""
+
+    certificate_file: Path
+    private_key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ClientTls:
+    """How the server is verified: the name it must show, and one of a CA file, a pin, or (insecure) nothing.
+
+    With neither `ca_file` nor `pin_sha256` the system's authorities are asked. A pin is the SHA-256 of the
+    server's certificate in DER, and then neither name nor chain counts.
+    """
+
+    server_name: str
+    ca_file: Path | None = None
+    pin_sha256: bytes | None = None
+    insecure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class EngineLimits:
+    """Caps and times of an endpoint; the same on both sides unless said otherwise."""
+
+    stream_window_floor_bytes: int = 256 * KIB
+    """Credit that each stream always has. max_streams x floor is the least a connection can hold."""
+    stream_window_cap_bytes: int = 2 * MIB
+    """How far a stream's credit grows while its reader keeps up."""
+    window_budget_bytes: int = 128 * MIB
+    """Process-wide; limits growth above the floors only, so that nothing can freeze anything else."""
+    send_cap_bytes: int = 1 * MIB
+    """Unsent bytes a connection takes from its streams. The control stream is exempt."""
+    control_window_bytes: int = 64 * KIB
+    max_streams: int = 256
+    """Streams a client may have open at once; the session stays below (F15)."""
+    greeting_streams: int = 16
+    """The same, before `accept`: together with `greeting_credit_bytes` all that a stranger can make us hold."""
+    greeting_credit_bytes: int = 256 * KIB
+    max_connections: int = 1024
+    """Server: beyond it, handshakes are refused."""
+    retry_above_handshakes: int = 64
+    """Server: with more unfinished handshakes than this, addresses are validated first (RFC 9000 section 8.1.2)."""
+    handshake_timeout_s: float = 5.0
+    idle_timeout_s: float = 30.0
+    datagram_floor_bytes: int = 1200
+    """RFC 9000 section 14."""
+    datagram_cap_bytes: int = 16 * KIB
+    """No datagram is larger, whatever the path would carry."""
+    congestion_control: str = "cubic"
