@@ -8,7 +8,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DISTRIBUTIONS := packages/servicekit packages/tunnel services/proxy-client services/proxy-server services/http-target loadgen
-LOCKS := services/requirements loadgen/requirements requirements
+LOCKS := services/requirements loadgen/requirements requirements-build requirements
 
 .PHONY: help
 help: ## this list
