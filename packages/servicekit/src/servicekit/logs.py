@@ -3,7 +3,8 @@
 Rules:
 - A JSON line has the keys `time` (ISO 8601, UTC), `level`, `program` and `event` first, then the bound fields;
   a traceback is the field `exception`, so that one event stays one line.
-- The standard library's logging and warnings go the same way.
+- The standard library's logging and warnings go the same way. Libraries are heard from `warning` upwards, or from
+  `debug` when that is the level: at `info` an HTTP or QUIC library logs every request and datagram.
 - Logging never ends a program: a stderr that nobody reads any more loses lines, it does not raise.
 """
 
@@ -58,7 +59,8 @@ def configure(format: LogFormat, level: LogLevel, program: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(handlers=[handler], level=threshold, force=True)
+    libraries_threshold = threshold if level == "debug" else max(threshold, logging.WARNING)
+    logging.basicConfig(handlers=[handler], level=libraries_threshold, force=True)
     logging.raiseExceptions = False
     logging.captureWarnings(True)
 

@@ -9,6 +9,7 @@ Rules:
 
 import asyncio
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from socketserver import ThreadingMixIn
 from threading import Thread
@@ -75,11 +76,17 @@ class LoopBeat:
 class MetricsServer:
     """The metrics port of one program. A context manager, entered in the running event loop."""
 
-    def __init__(self, address: Address, registry: CollectorRegistry, ready: Callable[[], str | None]) -> None:
+    def __init__(
+        self,
+        address: Address,
+        registry: CollectorRegistry,
+        ready: Callable[[], str | None],
+        beat: LoopBeat | None = None,
+    ) -> None:
         """`ready` gives None, or the reason why the program is not ready; it is called in another thread."""
         self._wanted = address
         self._ready = ready
-        self._beat = LoopBeat()
+        self._beat = beat or LoopBeat()
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._server: _Server | None = None
         gauge = Gauge(
@@ -171,4 +178,4 @@ class _Server(ThreadingMixIn, WSGIServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that left, or one that was too slow: nothing to report."""
-        get_logger().debug("metrics_request_failed", exc_info=True)
+        get_logger().debug("metrics_request_failed", reason=repr(sys.exception()))

@@ -1,15 +1,16 @@
 """Settings of a program: flags, environment, an optional TOML file, defaults; in that order of precedence.
 
 Rules:
-- One pydantic field is one setting, with three spellings: flag `--drain-timeout-s`, environment variable
+- One pydantic field is one setting with three spellings: flag `--drain-timeout-s`, environment variable
   `PREFIX_DRAIN_TIMEOUT_S`, TOML key `drain_timeout_s`. Its description is its help.
 - A field of a list or tuple type is a flag that can be repeated, a list separated by commas in the
   environment, an array in TOML. A source replaces the list of a lower one, it does not add to it.
-- Nothing is ignored: unknown flags, variables with the program's prefix and TOML keys are errors, with the nearest
-  name as a hint. (Kubernetes makes such variables for a service of the program's name: `enableServiceLinks: false`.)
-  An empty variable counts as unset, so that a compose file can pass one on with `${NAME:-}`.
+- Nothing is ignored: unknown flags, variables with the program's prefix and TOML keys are errors, with the
+  nearest name as a hint. (Kubernetes makes such variables for a service named like the program: switch them off
+  there with `enableServiceLinks: false`.) An empty variable counts as unset, so that a compose file can pass one
+  on with `${NAME:-}`.
 - All problems are reported at once, each with setting, value and bound, on stderr; the exit code is 2.
-- A secret is never a setting: the setting is the name of its file. So help, errors and logs can show every value.
+- A secret is never a setting; the name of its file is. So help, errors and logs can show every value.
 """
 
 import json
@@ -26,7 +27,13 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin
 from pydantic import Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails, PydanticUndefined
-from pydantic_settings import BaseSettings, CliSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    CliPositionalArg,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from servicekit.address import Address
 from servicekit.logs import LogFormat, LogLevel
@@ -41,8 +48,8 @@ MetricsListen = Annotated[
 class CommandSettings(BaseSettings):
     """Base of the settings of a command that does not serve, such as `loadgen compare`.
 
-    A subclass sets `model_config = SettingsConfigDict(env_prefix="LOADGEN_")`. Its docstring opens the help.
-    Constructed directly, as tests do, it takes its arguments and defaults only; `load` is what reads the sources.
+    A subclass sets `model_config = SettingsConfigDict(env_prefix="LOADGEN_")`; its docstring opens the help.
+    Constructed directly, as tests do, it takes its arguments and the defaults only: `load` reads the sources.
     """
 
     model_config = SettingsConfigDict(
@@ -52,7 +59,6 @@ class CommandSettings(BaseSettings):
         enable_decoding=False,
         cli_kebab_case=True,
         cli_implicit_flags=True,
-        cli_show_env_vars=True,
     )
 
     @classmethod
@@ -94,24 +100,22 @@ def load(
 
     Exits (SystemExit) with 0 after `--help`, `--version` and `--check-config`, with 2 after an error.
     """
-    argv = sys.argv[1:] if argv is None else argv
     environ = process_environ if environ is None else environ
     parser = _parser(settings_class, prog)
-    namespace, unknown = parser.parse_known_args(list(argv))
+    namespace, unknown = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
     flags = {name: value for name, value in vars(namespace).items() if value is not PydanticUndefined}
     if flags.pop("version"):
         print(_version(prog))
         raise SystemExit(0)
     check_only = flags.pop("check_config")
-    variables = _variables(settings_class, environ)
     config = flags.pop("config", None) or environ.get(_env_prefix(settings_class) + "CONFIG")
-
-    problems = list(_unknown_flags(parser, unknown))
-    problems += _unknown_variables(settings_class, environ, known_env)
-    table: dict[str, Any] = {}
-    if config:
-        table, wrong = _table(settings_class, Path(config))
-        problems += wrong
+    variables = _variables(settings_class, environ)
+    table, problems = _table(settings_class, Path(config)) if config else ({}, [])
+    problems = [
+        *_unknown_flags(parser, unknown),
+        *_unknown_variables(settings_class, environ, known_env),
+        *problems,
+    ]
     try:
         settings = settings_class(**(table | variables | flags))
     except ValidationError as error:
@@ -129,27 +133,16 @@ def load(
 def env_names(settings_class: type[CommandSettings]) -> set[str]:
     """Every environment variable that the class reads."""
     prefix = _env_prefix(settings_class)
-    return {prefix + name.upper() for name in settings_class.model_fields} | {prefix + "CONFIG"}
+    fields = settings_class.model_fields.items()
+    return {prefix + name.upper() for name, field in fields if not _is_positional(field)} | {prefix + "CONFIG"}
 
 
-def _env_prefix(settings_class: type[CommandSettings]) -> str:
-    return settings_class.model_config.get("env_prefix", "")
-
-
-def _version(prog: str) -> str:
-    distribution = prog.split()[0]
-    try:
-        return f"{distribution} {version(distribution)}"
-    except PackageNotFoundError:
-        return f"{distribution} (not installed)"
-
-
-# Sources.
+# The sources.
 
 
 class _Parser(ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        _refuse(self.prog, [message])
+        _refuse(self.prog, [message.removeprefix("argument ")])
 
 
 def _parser(settings_class: type[CommandSettings], prog: str) -> _Parser:
@@ -158,7 +151,7 @@ def _parser(settings_class: type[CommandSettings], prog: str) -> _Parser:
         prog=prog,
         description=settings_class.__doc__,
         epilog="A flag goes before its environment variable, that before the file, and that before the default.",
-        formatter_class=lambda prog: HelpFormatter(prog, max_help_position=28, width=100),
+        formatter_class=lambda prog: HelpFormatter(prog, max_help_position=30, width=110),
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
@@ -167,25 +160,39 @@ def _parser(settings_class: type[CommandSettings], prog: str) -> _Parser:
         "--config",
         metavar="FILE",
         default=SUPPRESS,
-        help=f"a TOML file with settings, named like the flags with underscores [env: {prefix}CONFIG]",
+        help=f"a TOML file of settings, its keys like the flags with underscores [{prefix}CONFIG]",
     )
     CliSettingsSource(settings_class, root_parser=parser, add_argument_method=_add_flag(settings_class))
     return parser
 
 
 def _add_flag(settings_class: type[CommandSettings]) -> Callable[..., Any]:
-    """What pydantic-settings calls for each flag. It adds the words that people know for types."""
+    """What pydantic-settings calls to add a flag to the parser; here its help gets our words."""
 
     def add(parser: ArgumentParser, *names: str, **options: Any) -> Any:
-        field = settings_class.model_fields.get(options.get("dest", ""))
-        if field is not None and "metavar" in options:
+        name = options.get("dest", names[0])
+        field = settings_class.model_fields[name]
+        variable = None if _is_positional(field) else _env_prefix(settings_class) + name.upper()
+        options["help"] = _help(field, variable)
+        if "dest" in options and "metavar" in options:
             options["metavar"] = _metavar(field, options["metavar"])
-            options["help"] = options["help"].replace("(default: null) ", "").replace("(default: ()) ", "")
-        if field is not None and _is_list(field):
-            options["help"] += "; repeatable"
         return ArgumentParser.add_argument(parser, *names, **options)
 
     return add
+
+
+def _help(field: FieldInfo, variable: str | None) -> str:
+    text = field.description or ""
+    if _is_list(field):
+        text += "; repeatable"
+    if field.is_required():
+        text += " (required)"
+    elif field.default not in (None, (), [], ""):
+        default = {True: "on", False: "off"}[field.default] if isinstance(field.default, bool) else field.default
+        text += f" (default: {','.join(map(str, default)) if _is_list(field) else default})"
+    if variable:
+        text += f" [{variable}]"
+    return text.replace("%", "%%")
 
 
 def _metavar(field: FieldInfo, given: str) -> str:
@@ -208,11 +215,23 @@ def _is_list(field: FieldInfo) -> bool:
     return get_origin(field.annotation) in (list, tuple, set, frozenset)
 
 
+_POSITIONAL = get_args(CliPositionalArg[str])[1]
+
+
+def _is_positional(field: FieldInfo) -> bool:
+    return _POSITIONAL in field.metadata
+
+
+def _env_prefix(settings_class: type[CommandSettings]) -> str:
+    return settings_class.model_config.get("env_prefix", "")
+
+
 def _variables(settings_class: type[CommandSettings], environ: Mapping[str, str]) -> dict[str, Any]:
     prefix = _env_prefix(settings_class)
     found: dict[str, Any] = {}
     for name, field in settings_class.model_fields.items():
-        if text := environ.get(prefix + name.upper()):
+        text = environ.get(prefix + name.upper())
+        if text and not _is_positional(field):
             found[name] = [item.strip() for item in text.split(",")] if _is_list(field) else text
     return found
 
@@ -226,17 +245,24 @@ def _table(settings_class: type[CommandSettings], path: Path) -> tuple[dict[str,
     except ValueError as error:  # not UTF-8, or not TOML
         return {}, [f"--config: {path} is not valid TOML: {error}"]
     known = settings_class.model_fields.keys()
-    problems = [f"{path}: unknown key {key}{_hint(key, known)}" for key in table if key not in known]
+    problems = [f"unknown key {key} in {path}{_hint(key, known)}" for key in table if key not in known]
     return {key: value for key, value in table.items() if key in known}, problems
+
+
+def _version(prog: str) -> str:
+    distribution = prog.split()[0]
+    try:
+        return f"{distribution} {version(distribution)}"
+    except PackageNotFoundError:
+        return f"{distribution}, not installed"
 
 
 # Problems, in words.
 
 
 def _refuse(prog: str, problems: Sequence[str]) -> NoReturn:
-    for problem in problems:
+    for problem in [*problems, f"{prog} --help lists the settings"]:
         print(f"{prog}: {problem}", file=sys.stderr)
-    print(f"{prog}: see {prog} --help", file=sys.stderr)
     raise SystemExit(EXIT_USAGE)
 
 
@@ -244,13 +270,13 @@ def _unknown_flags(parser: ArgumentParser, unknown: Iterable[str]) -> Iterator[s
     known = [option for action in parser._actions for option in action.option_strings]
     after_flag = False
     for argument in unknown:
-        name = argument.partition("=")[0]
+        name, equals, _ = argument.partition("=")
         is_flag = name.startswith("-")
         if is_flag:
             yield f"unknown flag {name}{_hint(name, known)}"
-        elif not after_flag:  # what follows an unknown flag is most likely its value
+        elif not after_flag:
             yield f"unexpected argument {json.dumps(argument)}"
-        after_flag = is_flag
+        after_flag = is_flag and not equals  # the next one is then most likely its value
 
 
 def _unknown_variables(
@@ -260,12 +286,13 @@ def _unknown_variables(
     known = env_names(settings_class) | set(known_env)
     for name in sorted(environ):
         if prefix and name.startswith(prefix) and name not in known:
-            yield f"unknown environment variable {name}{_hint(name, known)}"
+            yield f"unknown environment variable {name}{_hint(name, known, prefix)}"
 
 
-def _hint(name: str, known: Iterable[str]) -> str:
-    nearest = get_close_matches(name, sorted(known), n=1)
-    return f"; did you mean {nearest[0]}?" if nearest else ""
+def _hint(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The nearest known name, if one is near; what all names begin with says nothing about nearness."""
+    nearest = get_close_matches(name.removeprefix(prefix), sorted(each.removeprefix(prefix) for each in known), n=1)
+    return f"; did you mean {prefix}{nearest[0]}?" if nearest else ""
 
 
 def _field(details: ErrorDetails) -> str:
@@ -281,8 +308,13 @@ def _problem(settings_class: type[CommandSettings], details: ErrorDetails, file:
     name = _field(details)
     if not name:  # from a validator of the whole model
         return reason
-    where = f"--{name.replace('_', '-')} ({_env_prefix(settings_class)}{name.upper()})"
+    if file:
+        where = f"{name} in {file}"
+    elif _is_positional(settings_class.model_fields[name]):
+        where = name.upper()
+    else:
+        where = f"--{name.replace('_', '-')} ({_env_prefix(settings_class)}{name.upper()})"
     if details["type"] == "missing":
         return f"{where}: is required"
     value = json.dumps(details["input"], default=str, ensure_ascii=False)
-    return f"{f'{name} in {file}' if file else where}: {value} is not valid: {reason}"
+    return f"{where}: {value} is not valid: {reason}"
