@@ -1,0 +1,743 @@
+"""What both roles do: streams and their endings, receipts, the control stream, liveness, leaving.
+
+Rules:
+- Sans-IO: datagrams, calls and `now` in; datagrams and events out. Nothing here waits or raises for what a peer does.
+- A direction ends once, as EOF, RESET, LOST or CLOSED; none turns into another. A connection's end makes LOST only of
+  what has not ended.
+- DONE is sent once for each direction that is received here, whatever its ending.
+- A stream leaves every table when both its directions are DONE, or with its connection (F20).
+"""
+
+from abc import ABC, abstractmethod
+from collections import deque
+from random import Random
+from typing import assert_never
+
+from tunnel.engine import port
+from tunnel.errors import Cause, cause_of_code
+from tunnel.session import events
+from tunnel.session.connection import Connection, State
+from tunnel.session.events import Ending, Event
+from tunnel.session.ledger import Ledger
+from tunnel.session.liveness import Liveness, Verdict
+from tunnel.session.settings import SessionSettings
+from tunnel.session.stream import OUTCOMES, ReceiveHalf, ReceiveState, SendHalf, SendState, Stream
+from tunnel.session.timers import Timers
+from tunnel.wire.codec import PING_BYTES, WireError, encode
+from tunnel.wire.messages import (
+    Control,
+    Direction,
+    Done,
+    End,
+    GoAway,
+    Hello,
+    Message,
+    Open,
+    Outcome,
+    Ping,
+    Pong,
+    Reply,
+    Welcome,
+)
+
+
+class Session(ABC):
+    """One endpoint with all its connections. `now` never goes back."""
+
+    sends: Direction
+    """The direction of the bytes that this role sends."""
+
+    def __init__(self, engine: port.Engine, settings: SessionSettings, rng: Random, now: float) -> None:
+        self.settings = settings
+        self.ledger = Ledger()
+        self._engine = engine
+        self._rng = rng
+        self._now = now
+        self._events: deque[Event] = deque()
+        self._connections: dict[int, Connection] = {}
+        self._streams: dict[int, Stream] = {}
+        self._next_stream = 1
+        self._timers: Timers[tuple[str, int]] = Timers()
+
+    # Datagrams, time and events.
+
+    def receive(self, data: bytes | memoryview, segment_size: int, address: port.Address, now: float) -> None:
+        """A whole GRO buffer from the socket."""
+        self._notice_pause(now)
+        self._engine.receive(data, segment_size, address, now)
+        self._drain_engine()
+
+    def get_timer(self) -> float | None:
+        """When `handle_timer` wants to be called."""
+        mine, engine = self._timers.next(), self._engine.get_timer()
+        return mine if engine is None else engine if mine is None else min(mine, engine)
+
+    def handle_timer(self, now: float) -> None:
+        """Does what is due; harmless when nothing is."""
+        self._notice_pause(now)
+        self._engine.handle_timer(now)
+        self._drain_engine()
+        for kind, number in self._timers.due(now):
+            self._on_timer(kind, number)
+
+    def poll_transmit(self, now: float) -> port.Transmit | None:
+        """The next datagrams to send."""
+        self._now = max(now, self._now)
+        return self._engine.poll_transmit(now)
+
+    def poll_event(self) -> Event | None:
+        """What happened next."""
+        if not self._events:
+            self._drain_engine()
+        return self._events.popleft() if self._events else None
+
+    # What the edge does with a stream. A stream that is gone is no error: endings cross calls.
+
+    def send(self, stream: int, data: bytes | memoryview, now: float) -> int:
+        """Takes bytes from the front of `data`, as many as flow control allows; `Writable` follows a short one."""
+        found = self._streams.get(stream)
+        if found is None or found.send.state is not SendState.OPEN:
+            return 0
+        self._now = now
+        taken = self._send(found, data)
+        if taken:
+            found.last_progress_at = now
+            self.ledger.bytes[self.sends] += taken
+        if taken < len(data):
+            self.ledger.flow_control_waits += 1
+        return taken
+
+    def finish(self, stream: int, now: float) -> None:
+        """The socket's EOF: FIN behind what was sent. Never waits."""
+        found = self._streams.get(stream)
+        if found is None or found.send.state is not SendState.OPEN:
+            return
+        self._now = now
+        self.ledger.count_end(self.sends, "forwarded")
+        self._leave(found, SendState.FINISHED)
+        self._flush(found)
+
+    def reset(self, stream: int, cause: Cause, now: float) -> None:
+        """The socket failed: no EOF will come, and the other side shall know why."""
+        found = self._streams.get(stream)
+        if found is not None:
+            self._now = now
+            self._reset(found, cause)
+            self._retire_if_done(found)
+
+    def stop(self, stream: int, cause: Cause, now: float) -> None:
+        """The socket takes no more bytes. Ends the receiving direction as CLOSED, without an event."""
+        found = self._streams.get(stream)
+        if found is not None:
+            self._now = now
+            self._stop(found, cause)
+            self._retire_if_done(found)
+
+    def delivered(self, stream: int, count: int, now: float) -> None:
+        """The socket's kernel took `count` more bytes of what `Data` carried: only this gives the peer credit (F09)."""
+        found = self._streams.get(stream)
+        self.ledger.undelivered_bytes -= count
+        if found is None:
+            return
+        self._now = found.last_progress_at = now
+        found.receive.undelivered_bytes -= count
+        self._consume(found, count)
+
+    def discarded(self, count: int) -> None:
+        """The edge threw away `count` bytes of what `Data` carried, with a stream that is gone or stopped."""
+        self.ledger.undelivered_bytes -= count
+
+    def ended(self, stream: int, now: float) -> None:
+        """The end of `Ended` is handed over: the socket was shut down, or reset."""
+        found = self._streams.get(stream)
+        if found is not None and found.receive.state is ReceiveState.ENDED:
+            self._now = found.last_progress_at = now
+            self._receipt(found)
+            self._retire_if_done(found)
+
+    # What the edge asks about everything.
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that the edge or the peer has not finished with."""
+        return len(self._streams)
+
+    @property
+    def connection_count(self) -> int:
+        """Connections whose greeting is done."""
+        return sum(connection.was_up for connection in self._connections.values())
+
+    def connection_stats(self) -> list[port.Stats]:
+        """Of each live connection."""
+        stats = (self._engine.stats(number) for number in list(self._connections))
+        return [entry for entry in stats if entry is not None]
+
+    def oldest_unconfirmed_end_at(self) -> float | None:
+        """When the oldest direction that waits for its DONE last moved, on the clock of `now`."""
+        waiting = [
+            stream.last_progress_at
+            for stream in list(self._streams.values())
+            if stream.send.state is SendState.FINISHED and stream.send.confirmed is None
+        ]
+        return min(waiting, default=None)
+
+    def close(self, cause: Cause, now: float) -> None:
+        """Ends everything at once: what has not ended is LOST at the peer."""
+        self._now = now
+        for connection in list(self._connections.values()):
+            self._engine.close(connection.number, cause.code, cause.summary)
+        self._drain_engine()
+
+    # Hooks of the roles.
+
+    @abstractmethod
+    def _on_connected(self, connection: Connection) -> None: ...
+
+    @abstractmethod
+    def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None: ...
+
+    @abstractmethod
+    def _on_goaway(self, connection: Connection, message: GoAway) -> None: ...
+
+    @abstractmethod
+    def _on_new_stream(self, connection: Connection, qid: int) -> Stream | None: ...
+
+    @abstractmethod
+    def _on_head(self, stream: Stream, message: Open | Reply) -> None: ...
+
+    @abstractmethod
+    def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None: ...
+
+    @abstractmethod
+    def _on_timer_of_role(self, kind: str, number: int) -> None: ...
+
+    def _on_streams_available(self, connection: Connection) -> None:  # noqa: B027 -- only a client waits for streams.
+        """The engine has streams again."""
+
+    def _on_suspect(self, connection: Connection) -> None:  # noqa: B027 -- only a client makes replacements.
+        """A probe is unanswered."""
+
+    def _on_down(self, connection: Connection) -> None:  # noqa: B027 -- only a client connects again.
+        """The connection has left the tables."""
+
+    def _on_retired(self, connection: Connection) -> None:  # noqa: B027 -- only a client places streams.
+        """A stream has left the connection."""
+
+    # Engine events.
+
+    def _drain_engine(self) -> None:
+        while (entry := self._engine.poll_event()) is not None:
+            number, event = entry
+            connection = self._connections.get(number)
+            if connection is None:
+                if not isinstance(event, port.Connected):
+                    continue
+                connection = self._adopt(number, State.GREETING)
+            self._on_engine_event(connection, event)
+
+    def _adopt(self, number: int, state: State) -> Connection:
+        connection = Connection(number, state, Liveness(self.settings, self._now), self._now)
+        self._connections[number] = connection
+        self._timers.set(("greeting", number), self._now + self.settings.hello_timeout_s)
+        return connection
+
+    def _on_engine_event(self, connection: Connection, event: port.Event) -> None:
+        match event:
+            case port.Data(qid, data, end):
+                if qid == port.CONTROL_STREAM:
+                    self._on_control_data(connection, data, end)
+                elif (stream := self._stream_of(connection, qid)) is not None:
+                    self._on_data(stream, data, end)
+            case port.Writable(qid):
+                if qid == port.CONTROL_STREAM:
+                    self._flush_control(connection)
+                elif (stream := connection.streams.get(qid)) is not None:
+                    self._flush(stream)
+                    if stream.send.state is SendState.OPEN and not stream.send.outbox and not stream.detached:
+                        self._events.append(events.Writable(stream.number))
+            case port.Reset(qid, code):
+                if qid == port.CONTROL_STREAM:
+                    self._violation(connection, "the control stream was reset")
+                elif (stream := self._stream_of(connection, qid)) is not None:
+                    self._on_reset(stream, cause_of_code(code, Cause.CANCELLED))
+            case port.Stopped(qid, code):
+                if qid == port.CONTROL_STREAM:
+                    self._violation(connection, "the control stream was stopped")
+                elif (stream := self._stream_of(connection, qid)) is not None:
+                    self._on_stopped(stream, cause_of_code(code, Cause.CANCELLED))
+            case port.Connected(address):
+                connection.address = address
+                self._on_connected(connection)
+            case port.StreamsAvailable():
+                connection.full = False
+                self._on_streams_available(connection)
+            case port.PingAnswered():
+                self.ledger.pings_answered += 1
+                was_suspect = connection.liveness.suspect
+                connection.liveness.answered()
+                if was_suspect:
+                    self._on_streams_available(connection)
+            case port.Closed(cause, detail, by_peer):
+                self._lose(connection, cause, detail if not by_peer else f"closed by the peer: {detail}")
+            case _:
+                assert_never(event)
+
+    def _stream_of(self, connection: Connection, qid: int) -> Stream | None:
+        found = connection.streams.get(qid)
+        if found is not None:
+            return found
+        stream = self._on_new_stream(connection, qid)
+        if stream is not None:
+            self._attach(stream, connection, qid)
+        return stream
+
+    def _new_stream(self) -> Stream:
+        receives = (
+            Direction.TARGET_TO_CLIENT if self.sends is Direction.CLIENT_TO_TARGET else Direction.CLIENT_TO_TARGET
+        )
+        stream = Stream(self._next_stream, SendHalf(self.sends), ReceiveHalf(receives), self._now)
+        self._next_stream += 1
+        self._streams[stream.number] = stream
+        self._watch_progress(stream)
+        return stream
+
+    def _attach(self, stream: Stream, connection: Connection, qid: int) -> None:
+        stream.connection, stream.qid = connection.number, qid
+        connection.streams[qid] = stream
+        connection.highest_qid = max(connection.highest_qid, qid)
+        if len(connection.streams) == 1:
+            connection.liveness.pending(True, self._now)
+            self._check_liveness(connection)
+        end_offset = connection.early_ends.pop(qid, None)
+        if end_offset is not None:
+            stream.receive.end_offset = end_offset
+
+    # Receiving.
+
+    def _on_data(self, stream: Stream, data: bytes, end: bool) -> None:
+        half = stream.receive
+        if half.state is not ReceiveState.OPEN:
+            return
+        half.offset += len(data)
+        stream.last_progress_at = self._now
+        if stream.head is not None:
+            data = self._read_head(stream, data)
+            if half.state is not ReceiveState.OPEN or stream.head is not None:
+                if end and stream.head is not None and half.state is ReceiveState.OPEN:
+                    self._on_headless_end(stream, Ending.RESET, Cause.PROTOCOL_VIOLATION)
+                return
+        if data:
+            self._give(stream, data)
+        if end:
+            self._end_receiving(stream, Ending.EOF, Cause.NONE)
+        elif half.end_offset is not None:
+            self._consider_rescue(stream)
+
+    def _read_head(self, stream: Stream, data: bytes) -> bytes:
+        """Feeds the head; gives the bytes behind it, and b"" while it is not complete."""
+        assert stream.head is not None
+        head = stream.head
+        head.feed(data)
+        try:
+            message = head.take_one()
+            if message is None:
+                return b""
+            if not isinstance(message, Open | Reply):
+                raise WireError(f"a stream begins with {type(message).__name__}")
+        except WireError as error:
+            self._violation_of(stream, str(error))
+            return b""
+        rest = head.rest()
+        self._consume(stream, stream.receive.offset - len(rest))
+        stream.head = None
+        self._on_head(stream, message)
+        return rest
+
+    def _give(self, stream: Stream, data: bytes) -> None:
+        self.ledger.bytes[stream.receive.direction] += len(data)
+        if stream.detached:
+            self._consume(stream, len(data))
+            return
+        stream.receive.undelivered_bytes += len(data)
+        self.ledger.undelivered_bytes += len(data)
+        self._events.append(events.Data(stream.number, data))
+
+    def _consume(self, stream: Stream, count: int) -> None:
+        if stream.connection is not None and stream.qid is not None:
+            self._engine.consumed(stream.connection, stream.qid, count)
+
+    def _on_reset(self, stream: Stream, cause: Cause) -> None:
+        if stream.head is not None:
+            self._on_headless_end(stream, Ending.RESET, cause)
+        else:
+            self._end_receiving(stream, Ending.RESET, cause)
+
+    def _end_receiving(self, stream: Stream, ending: Ending, cause: Cause) -> None:
+        """The receiving direction ends, as what it is; the edge hands the end over."""
+        half = stream.receive
+        if half.state is not ReceiveState.OPEN:
+            return
+        self._timers.cancel(("rescue", stream.number))
+        self._count_half_closed(stream, -1)
+        half.state, half.ending = ReceiveState.ENDED, ending
+        self._count_half_closed(stream, +1)
+        self._watch_progress(stream)
+        if ending is Ending.EOF and not stream.refused:
+            self.ledger.count_end(half.direction, "received")
+        if stream.detached:
+            self._receipt(stream)
+            self._retire_if_done(stream)
+        else:
+            self._events.append(events.Ended(stream.number, ending, cause))
+
+    def _receipt(self, stream: Stream) -> None:
+        """ENDED to RECEIPTED: the delivery receipt, exactly once."""
+        half = stream.receive
+        assert half.ending is not None
+        half.state = ReceiveState.RECEIPTED
+        clean = half.ending is Ending.EOF and not stream.refused
+        if clean:
+            self.ledger.count_end(half.direction, "forwarded")
+        connection = self._connection_of(stream)
+        if connection is not None and stream.qid is not None:
+            if clean:
+                self.ledger.count_end(half.direction, "confirmed")
+            final_offset = half.offset - half.undelivered_bytes
+            self._tell(connection, Done(stream.qid, half.direction, final_offset, OUTCOMES[half.ending]))
+
+    def _stop(self, stream: Stream, cause: Cause) -> None:
+        half = stream.receive
+        if half.state is ReceiveState.RECEIPTED:
+            return
+        if half.state is ReceiveState.OPEN:
+            self._timers.cancel(("rescue", stream.number))
+            self._count_half_closed(stream, -1)
+            half.state, half.ending = ReceiveState.ENDED, Ending.CLOSED
+            self._count_half_closed(stream, +1)
+            self._watch_progress(stream)
+            if stream.connection is not None and stream.qid is not None:
+                self._engine.stop(stream.connection, stream.qid, cause.code)
+        elif half.ending is Ending.EOF:
+            half.ending = Ending.CLOSED  # It came, but its application did not live to take it.
+        self._receipt(stream)
+
+    # Sending.
+
+    def _send(self, stream: Stream, data: bytes | memoryview) -> int:
+        """The roles narrow this while the head is not through."""
+        if stream.send.outbox or stream.connection is None or stream.qid is None:
+            return 0
+        taken = self._engine.send(stream.connection, stream.qid, data)
+        stream.send.offset += taken
+        return taken
+
+    def _flush(self, stream: Stream) -> None:
+        """Moves the outbox into the engine, and the FIN behind it."""
+        half = stream.send
+        if stream.connection is None or stream.qid is None:
+            return
+        if half.outbox:
+            taken = self._engine.send(stream.connection, stream.qid, bytes(half.outbox))
+            half.offset += taken
+            del half.outbox[:taken]
+        if half.state is SendState.FINISHED and not half.outbox:
+            self._engine.finish(stream.connection, stream.qid)
+            if half.confirmed is None:
+                self._timers.set(("end", stream.number), self._now + self.settings.end_after_s)
+
+    def _reset(self, stream: Stream, cause: Cause) -> None:
+        """A half that is finished stays so: its bytes and their end are promised, and may be delivered already."""
+        if stream.send.state is SendState.OPEN:
+            self._leave(stream, SendState.RESET)
+            self._reset_engine(stream, cause)
+
+    def _reset_engine(self, stream: Stream, cause: Cause) -> None:
+        stream.send.outbox.clear()
+        if stream.connection is not None and stream.qid is not None:
+            self._engine.reset(stream.connection, stream.qid, cause.code)
+
+    def _on_stopped(self, stream: Stream, cause: Cause) -> None:
+        half = stream.send
+        half.outbox.clear()
+        self._timers.cancel(("end", stream.number))
+        if half.state is SendState.OPEN:
+            self._leave(stream, SendState.RESET)
+            if not stream.detached:
+                self._events.append(events.Stopped(stream.number, cause))
+
+    def _leave(self, stream: Stream, state: SendState) -> None:
+        self._count_half_closed(stream, -1)
+        stream.send.state = state
+        self._count_half_closed(stream, +1)
+        stream.last_progress_at = self._now
+        self._watch_progress(stream)
+
+    # The control stream.
+
+    def _tell(self, connection: Connection, message: Control) -> None:
+        connection.outbox += encode(message)
+        self._flush_control(connection)
+
+    def _flush_control(self, connection: Connection) -> None:
+        if connection.outbox and connection.state is not State.CONNECTING:
+            taken = self._engine.send(connection.number, port.CONTROL_STREAM, bytes(connection.outbox))
+            del connection.outbox[:taken]
+
+    def _on_control_data(self, connection: Connection, data: bytes, end: bool) -> None:
+        connection.control.feed(data)
+        self._engine.consumed(connection.number, port.CONTROL_STREAM, len(data))
+        try:
+            for message in connection.control:
+                self._on_control(connection, message)
+        except WireError as error:
+            self._violation(connection, str(error))
+            return
+        if end:
+            self._violation(connection, "the control stream was finished")
+
+    def _on_control(self, connection: Connection, message: Message) -> None:
+        match message:
+            case Hello() | Welcome():
+                self._on_greeting(connection, message)
+            case Done():
+                self._on_done(connection, message)
+            case End(qid, final_offset):
+                self._on_end(connection, qid, final_offset)
+            case GoAway():
+                self._on_goaway(connection, message)
+            case Ping(payload):
+                self._tell(connection, Pong(payload))
+            case Pong(payload):
+                if connection.state is State.CLOSING and payload == connection.ping_payload:
+                    self._engine.close(connection.number, Cause.NONE.code, "nothing is left to do")
+            case Open() | Reply():
+                raise WireError(f"{type(message).__name__} on the control stream")
+            case _:
+                assert_never(message)
+
+    def _on_done(self, connection: Connection, done: Done) -> None:
+        stream = connection.streams.get(done.stream)
+        if stream is None:
+            return
+        half = stream.send
+        if done.direction is not half.direction or half.confirmed is not None:
+            raise WireError(f"a DONE of stream {done.stream} that nobody waits for")
+        if done.outcome is Outcome.EOF:
+            if half.state is not SendState.FINISHED or done.final_offset != half.final_offset:
+                raise WireError(f"a DONE of stream {done.stream} for an end that was not sent")
+            if not stream.refused:
+                self.ledger.count_end(half.direction, "confirmed")
+        half.confirmed = done.outcome
+        self._timers.cancel(("end", stream.number))
+        if half.state is SendState.OPEN:  # The peer has had enough, and its STOP_SENDING is still on the way.
+            self._on_stopped(stream, Cause.CANCELLED)
+            self._reset_engine(stream, Cause.CANCELLED)
+        self._retire_if_done(stream)
+
+    def _on_end(self, connection: Connection, qid: int, final_offset: int) -> None:
+        stream = connection.streams.get(qid)
+        if stream is None:
+            if qid > connection.highest_qid and len(connection.early_ends) < self.settings.max_early_ends:
+                connection.early_ends[qid] = final_offset
+        elif stream.receive.state is ReceiveState.OPEN:
+            stream.receive.end_offset = final_offset
+            self._consider_rescue(stream)
+
+    def _consider_rescue(self, stream: Stream) -> None:
+        half = stream.receive
+        if self.settings.end_rescue and half.state is ReceiveState.OPEN and half.offset == half.end_offset:
+            self._timers.set(("rescue", stream.number), self._now + self.settings.rescue_after_s)
+
+    def _rescue(self, stream: Stream) -> None:
+        connection, half = self._connection_of(stream), stream.receive
+        if connection is None or stream.qid is None or half.state is not ReceiveState.OPEN or stream.head is not None:
+            return
+        self.ledger.count_end(half.direction, "rescued")
+        self._events.append(events.Rescued(connection.number, stream.number, half.direction, half.offset))
+        self._end_receiving(stream, Ending.EOF, Cause.NONE)
+        self._engine.stop(connection.number, stream.qid, Cause.RESCUED.code)
+
+    def _violation(self, connection: Connection, detail: str) -> None:
+        self._engine.close(connection.number, Cause.PROTOCOL_VIOLATION.code, detail)
+        self._lose(connection, Cause.PROTOCOL_VIOLATION, detail)
+
+    def _violation_of(self, stream: Stream, detail: str) -> None:
+        connection = self._connection_of(stream)
+        if connection is not None:
+            self._violation(connection, f"stream {stream.qid}: {detail}")
+
+    # Leaving.
+
+    def _retire_if_done(self, stream: Stream) -> None:
+        if not stream.retired or stream.number not in self._streams:
+            return
+        connection = self._connection_of(stream)
+        self._forget(stream)
+        if connection is not None and stream.qid is not None:
+            connection.streams.pop(stream.qid, None)
+            if not connection.streams:
+                connection.liveness.pending(False, self._now)
+                if connection.state is State.LEAVING:
+                    self._begin_closing(connection)
+            self._on_retired(connection)
+
+    def _forget(self, stream: Stream) -> None:
+        self._streams.pop(stream.number, None)
+        self._count_half_closed(stream, -1)
+        self.ledger.streams[stream.ending] += 1
+        for kind in ("progress", "end", "rescue", "open", "reply"):
+            self._timers.cancel((kind, stream.number))
+
+    def _begin_leaving(self, connection: Connection) -> None:
+        """No new streams; closes when the last one is retired."""
+        if connection.state in (State.GREETING, State.UP):
+            connection.state = State.LEAVING
+            if not connection.streams:
+                self._begin_closing(connection)
+
+    def _begin_closing(self, connection: Connection) -> None:
+        connection.state = State.CLOSING
+        connection.ping_payload = self._rng.randbytes(PING_BYTES)
+        self._tell(connection, Ping(connection.ping_payload))
+        self._timers.set(("closing", connection.number), self._now + self.settings.close_timeout_s)
+
+    def _lose(self, connection: Connection, cause: Cause, detail: str) -> None:
+        """The connection is gone: whatever has not ended on it is LOST."""
+        if self._connections.pop(connection.number, None) is None:
+            return
+        for kind in ("greeting", "closing", "liveness", "spare"):
+            self._timers.cancel((kind, connection.number))
+        orderly = cause is Cause.NONE and not connection.streams
+        why = Cause.TUNNEL_LOST if cause is Cause.NONE and not orderly else cause
+        streams = list(connection.streams.values())
+        connection.streams.clear()
+        lost = [stream for stream in streams if self._lose_stream(stream, why)]
+        self.ledger.connections[why] += 1
+        self._events.append(events.ConnectionDown(connection.number, why, detail, len(lost), connection.was_up))
+        self._on_down(connection)
+
+    def _lose_stream(self, stream: Stream, cause: Cause) -> bool:
+        """Tells the edge what it does not know yet. True where something was lost."""
+        half, lost = stream.receive, False
+        if half.state is ReceiveState.OPEN:
+            lost = True
+            if stream.head is not None:
+                self._on_headless_end(stream, Ending.LOST, cause)
+            else:
+                self._end_receiving(stream, Ending.LOST, cause)
+        elif stream.send.state is SendState.OPEN:
+            lost = True
+            if not stream.detached:
+                self._events.append(events.Stopped(stream.number, Cause.TUNNEL_LOST))
+        stream.connection = stream.qid = None
+        if stream.send.confirmed is None:
+            stream.send.confirmed = Outcome.LOST
+        if stream.send.state is SendState.OPEN:
+            self._leave(stream, SendState.RESET)
+        self._timers.cancel(("end", stream.number))
+        self._retire_if_done(stream)  # Where the edge is still handing the end over, `ended` retires it.
+        return lost
+
+    # Timers.
+
+    def _on_timer(self, kind: str, number: int) -> None:
+        match kind:
+            case "liveness":
+                if (connection := self._connections.get(number)) is not None:
+                    self._check_liveness(connection)
+            case "greeting":
+                if (connection := self._connections.get(number)) is not None:
+                    self._engine.close(number, Cause.HELLO_TIMEOUT.code, Cause.HELLO_TIMEOUT.summary)
+                    self._lose(connection, Cause.HELLO_TIMEOUT, Cause.HELLO_TIMEOUT.summary)
+            case "closing":
+                if number in self._connections:
+                    self._engine.close(number, Cause.NONE.code, "nothing is left to do")
+            case "progress":
+                if (stream := self._streams.get(number)) is not None:
+                    self._check_progress(stream)
+            case "end":
+                if (stream := self._streams.get(number)) is not None:
+                    self._announce_end(stream)
+            case "rescue":
+                if (stream := self._streams.get(number)) is not None:
+                    self._rescue(stream)
+            case _:
+                self._on_timer_of_role(kind, number)
+
+    def _announce_end(self, stream: Stream) -> None:
+        connection = self._connection_of(stream)
+        waits = stream.send.state is SendState.FINISHED and stream.send.confirmed is None
+        if self.settings.end_rescue and waits and connection is not None and stream.qid is not None:
+            self._tell(connection, End(stream.qid, stream.send.final_offset))
+
+    def _watch_progress(self, stream: Stream) -> None:
+        self._timers.set(("progress", stream.number), stream.last_progress_at + self._patience_s(stream))
+
+    def _patience_s(self, stream: Stream) -> float:
+        both_open = stream.send.state is SendState.OPEN and stream.receive.state is ReceiveState.OPEN
+        return self.settings.stream_idle_s if both_open else self.settings.half_closed_linger_s
+
+    def _check_progress(self, stream: Stream) -> None:
+        """Half-closed linger and idle: both reset by any byte of progress, so the deadline moves lazily."""
+        patience_s = self._patience_s(stream)
+        if self._now < stream.last_progress_at + patience_s:
+            self._watch_progress(stream)
+            return
+        both_open = stream.send.state is SendState.OPEN and stream.receive.state is ReceiveState.OPEN
+        cause = Cause.IDLE_TIMEOUT if both_open else Cause.HALF_CLOSED_TIMEOUT
+        self._abandon(stream, cause)
+
+    def _abandon(self, stream: Stream, cause: Cause) -> None:
+        """Ends what is left of a stream from our side, and retires it whether or not the peer confirms."""
+        self._reset(stream, cause)
+        self._reset_engine(stream, cause)
+        if not stream.detached:
+            self._events.append(events.Ended(stream.number, Ending.CLOSED, cause))
+            stream.detached = True
+        self._stop(stream, cause)
+        if stream.send.confirmed is None:
+            stream.send.confirmed = Outcome.CLOSED
+        self._retire_if_done(stream)
+
+    def _check_liveness(self, connection: Connection) -> None:
+        stats = self._engine.stats(connection.number)
+        heard_at = connection.started_at if stats is None else stats.last_received_at
+        liveness = connection.liveness
+        match liveness.check(heard_at, self._now):
+            case Verdict.PROBE:
+                self._engine.ping(connection.number)
+            case Verdict.SUSPECT:
+                self._engine.ping(connection.number)
+                silence_s = liveness.silence_s(heard_at, self._now)
+                self._events.append(events.ConnectionSuspect(connection.number, silence_s))
+                self._on_suspect(connection)
+            case Verdict.DEAD:
+                silence_s = liveness.silence_s(heard_at, self._now)
+                self._kill(connection, Cause.PEER_SILENT, f"no packet for {silence_s:.1f} s")
+                return
+            case Verdict.FINE:
+                pass
+        if connection.number in self._connections:
+            self._timers.set(("liveness", connection.number), liveness.next_check(heard_at, self._now))
+
+    def _kill(self, connection: Connection, cause: Cause, detail: str) -> None:
+        """The peer does not answer any more: close for the case that it still listens, and go on without it."""
+        self._engine.close(connection.number, cause.code, detail)
+        self._lose(connection, cause, detail)
+
+    def _notice_pause(self, now: float) -> None:
+        due = self.get_timer()
+        if due is not None and now - max(due, self._now) > self.settings.pause_s:
+            for connection in self._connections.values():
+                connection.liveness.measure_anew(now)
+        self._now = max(now, self._now)
+
+    # Small things.
+
+    def _connection_of(self, stream: Stream) -> Connection | None:
+        return None if stream.connection is None else self._connections.get(stream.connection)
+
+    def _count_half_closed(self, stream: Stream, change: int) -> None:
+        direction = stream.half_closed
+        if direction is not None:
+            self.ledger.half_closed[direction] += change

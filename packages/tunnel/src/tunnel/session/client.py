@@ -1,0 +1,338 @@
+"""The client's session: a small pool of connections to one server, and requests that find their way through it.
+
+Rules:
+- A stream's id and its OPEN happen in one synchronous step (F16); OPEN waits for nobody's bytes (F17).
+- A request waits a bounded time for a connection, then for a REPLY, and always gets an answer (F15).
+- One connection is being made at a time, after a jittered back-off where the last try failed (F25).
+- A connection that is suspect, leaving or full gets no new streams (F18). A suspect one whose replacement finds the
+  server restarted is lost at once (F02).
+- A stream that a draining server did not process is replayed, once, with the bytes sent so far (at most `early_bytes`).
+"""
+
+from collections import deque
+from random import Random
+
+from tunnel.engine import port
+from tunnel.errors import Cause, cause_of_code
+from tunnel.session import events
+from tunnel.session.base import Session
+from tunnel.session.connection import Connection, State
+from tunnel.session.events import Ending
+from tunnel.session.settings import SessionSettings
+from tunnel.session.stream import ReceiveHalf, SendHalf, SendState, Stream
+from tunnel.target import Target
+from tunnel.wire.codec import Decoder, WireError, encode
+from tunnel.wire.messages import VERSION, Direction, GoAway, Hello, Kind, Open, Reply, Welcome
+
+_GREETING_STREAMS = 15
+"""Streams before WELCOME, besides the control stream: what the server holds for a stranger (PROTOCOL.md)."""
+
+
+class ClientSession(Session):
+    """The tunnel of one proxy client. Asks for its first connection as soon as it exists."""
+
+    sends = Direction.CLIENT_TO_TARGET
+
+    def __init__(
+        self, engine: port.Engine, settings: SessionSettings, *, token: bytes, rng: Random, now: float
+    ) -> None:
+        super().__init__(engine, settings, rng, now)
+        self._token = token
+        self._waiting: deque[int] = deque()
+        self._resolving = False
+        self._failures = 0
+        self._backing_off = False
+        self._draining = False
+        self._ensure_connection()
+
+    # The edge.
+
+    def open(self, target: Target, early: bytes, now: float) -> int:
+        """A stream to `target`; `early` are at most `early_bytes` behind the SOCKS request. `Replied` follows."""
+        self._now = now
+        stream = self._new_stream()
+        stream.target, stream.early = target, bytearray(early)
+        self.ledger.bytes[self.sends] += len(early)
+        if self._draining or len(self._waiting) >= self.settings.max_waiting_opens:
+            self._answer_failure(stream, Cause.SHUTTING_DOWN if self._draining else Cause.LIMIT_REACHED)
+            return stream.number
+        self._timers.set(("open", stream.number), now + self.settings.open_timeout_s)
+        self._waiting.append(stream.number)
+        self._place_waiting()
+        return stream.number
+
+    def connect(self, address: port.Address, now: float) -> None:
+        """The answer to `ConnectWanted`."""
+        self._now = now
+        self._resolving = False
+        if not self._draining:
+            self._adopt(self._engine.connect(address, now), State.CONNECTING)
+
+    def connect_failed(self, now: float) -> None:
+        """The other answer: the server's name does not resolve."""
+        self._now = now
+        self._resolving = False
+        self._back_off()
+
+    def drain(self, now: float) -> None:
+        """No new streams; connections close as they run empty. `connection_count` tells when that is done."""
+        self._now = now
+        self._draining = True
+        for number in list(self._waiting):
+            self._give_up(self._streams[number], Cause.SHUTTING_DOWN)
+        for connection in list(self._connections.values()):
+            if connection.state is State.CONNECTING:
+                self._kill(connection, Cause.SHUTTING_DOWN, "stopped before the handshake was done")
+            else:
+                self._begin_leaving(connection)
+
+    @property
+    def is_up(self) -> bool:
+        """Whether a new request would find a connection."""
+        return any(
+            connection.state is State.UP and not connection.liveness.suspect
+            for connection in list(self._connections.values())
+        )
+
+    # Connections.
+
+    def _ensure_connection(self) -> None:
+        if self._draining or self._resolving or self._backing_off:
+            return
+        healthy = [
+            connection
+            for connection in self._connections.values()
+            if connection.state in (State.GREETING, State.UP) and not connection.liveness.suspect
+        ]
+        making = any(
+            connection.state in (State.CONNECTING, State.GREETING) for connection in self._connections.values()
+        )
+        crowded = len(self._connections) >= self.settings.max_connections
+        wanted = not healthy or (self._waiting and not any(connection.takes_streams for connection in healthy))
+        if wanted and not making and not crowded:
+            self._resolving = True
+            self._events.append(events.ConnectWanted())
+
+    def _back_off(self) -> None:
+        """Full jitter: uniform up to a ceiling that doubles with each failure, up to the cap."""
+        settings = self.settings
+        ceiling_s = min(settings.reconnect_cap_s, settings.reconnect_floor_s * 2 ** min(self._failures, 16))
+        self._failures += 1
+        self._backing_off = True
+        delay_s = self._rng.uniform(settings.reconnect_floor_s, max(ceiling_s, settings.reconnect_floor_s))
+        self._timers.set(("reconnect", 0), self._now + delay_s)
+
+    def _on_connected(self, connection: Connection) -> None:
+        connection.state, connection.max_streams = State.GREETING, _GREETING_STREAMS
+        self._timers.set(("greeting", connection.number), self._now + self.settings.hello_timeout_s)
+        if self._engine.open(connection.number) != port.CONTROL_STREAM:
+            self._violation(connection, "the server allows no control stream")
+            return
+        self._tell(connection, Hello(VERSION, 0, self._token))
+        self._place_waiting()
+
+    def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None:
+        if not isinstance(message, Welcome) or connection.was_up:
+            raise WireError(f"{type(message).__name__} is not expected")
+        self._timers.cancel(("greeting", connection.number))
+        connection.was_up, self._failures = True, 0
+        connection.session_id, connection.instance_id = message.session_id, message.instance_id
+        connection.max_streams = min(self.settings.max_streams_per_connection, message.max_streams)
+        if connection.state is State.GREETING:
+            connection.state = State.UP
+        assert connection.address is not None
+        self._events.append(
+            events.ConnectionUp(
+                connection.number,
+                connection.address,
+                None,
+                message.session_id.hex(),
+                message.instance_id.hex(),
+                self._now - connection.started_at,
+            )
+        )
+        self._check_liveness(connection)
+        for other in list(self._connections.values()):
+            self._watch_spare(other)
+            self._compare_instances(suspect=other, newer=connection)
+        self._place_waiting()
+
+    def _on_suspect(self, connection: Connection) -> None:
+        for other in list(self._connections.values()):
+            self._compare_instances(suspect=connection, newer=other)
+        self._ensure_connection()
+
+    def _compare_instances(self, *, suspect: Connection, newer: Connection) -> None:
+        restarted = newer.was_up and suspect.was_up and newer.instance_id != suspect.instance_id
+        if suspect.liveness.suspect and restarted and newer.started_at > suspect.started_at:
+            self._kill(suspect, Cause.PEER_RESTARTED, Cause.PEER_RESTARTED.summary)
+
+    def _on_down(self, connection: Connection) -> None:
+        if not connection.was_up:
+            self._back_off()
+        self._place_waiting()
+
+    def _on_goaway(self, connection: Connection, message: GoAway) -> None:
+        self._events.append(events.GoAwayReceived(connection.number))
+        self._begin_leaving(connection)
+        for qid, stream in sorted(connection.streams.items()):
+            if qid > message.last_stream and self._can_replay(stream):
+                self._replay(stream)
+        self._place_waiting()
+
+    def _on_streams_available(self, connection: Connection) -> None:
+        self._place_waiting()
+
+    def _on_retired(self, connection: Connection) -> None:
+        if not connection.streams:
+            self._watch_spare(connection)
+        if self._waiting:
+            self._place_waiting()
+
+    def _watch_spare(self, connection: Connection) -> None:
+        if len(self._connections) > 1:
+            self._timers.set(("spare", connection.number), self._now + self.settings.spare_connection_s)
+
+    def _close_spare(self, connection: Connection) -> None:
+        others = (other for other in self._connections.values() if other is not connection)
+        if not connection.streams and any(other.state is State.UP and not other.liveness.suspect for other in others):
+            self._begin_leaving(connection)
+
+    # Requests.
+
+    def _place_waiting(self) -> None:
+        while self._waiting:
+            connection = next((c for c in self._connections.values() if c.takes_streams), None)
+            if connection is None:
+                break
+            qid = self._engine.open(connection.number)
+            if qid is None:
+                connection.full = True
+                continue
+            self._send_open(self._streams[self._waiting.popleft()], connection, qid)
+        self._ensure_connection()
+
+    def _send_open(self, stream: Stream, connection: Connection, qid: int) -> None:
+        assert stream.target is not None
+        assert stream.early is not None
+        self._timers.cancel(("open", stream.number))
+        self._timers.set(("reply", stream.number), self._now + self.settings.reply_timeout_s)
+        stream.send.outbox += encode(Open(Kind.CONNECT, stream.target)) + stream.early
+        self._attach(stream, connection, qid)
+        self._flush(stream)
+
+    def _send(self, stream: Stream, data: bytes | memoryview) -> int:
+        if stream.early is None:
+            return super()._send(stream, data)
+        taken = bytes(data[: self.settings.early_bytes - len(stream.early)])
+        stream.early += taken
+        if stream.qid is not None:
+            stream.send.outbox += taken
+            self._flush(stream)
+        return len(taken)
+
+    def _on_new_stream(self, connection: Connection, qid: int) -> Stream | None:
+        if qid & 3:
+            self._violation(connection, f"the server opened stream {qid}")
+        return None  # One of ours that is retired.
+
+    def _on_head(self, stream: Stream, message: Open | Reply) -> None:
+        if not isinstance(message, Reply):
+            self._violation_of(stream, "a stream of the server's begins with OPEN")
+            return
+        self._timers.cancel(("reply", stream.number))
+        if message.status:
+            stream.refused = True
+            self._answer(stream, cause_of_code(message.status, Cause.DIAL_FAILED))
+            return
+        was_short = stream.early is not None and len(stream.early) >= self.settings.early_bytes
+        stream.early = None
+        if not stream.detached:
+            self._events.append(events.Replied(stream.number, Cause.NONE, message.bound))
+            if was_short and stream.send.state is SendState.OPEN:
+                self._events.append(events.Writable(stream.number))
+
+    def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None:
+        if ending is Ending.RESET and cause is Cause.RETRY_ELSEWHERE and self._can_replay(stream):
+            self._replay(stream)
+            self._place_waiting()
+            return
+        self._timers.cancel(("reply", stream.number))
+        stream.head = None
+        stream.refused = True
+        self._answer(stream, cause)
+        self._end_receiving(stream, ending, cause)
+
+    def _answer(self, stream: Stream, cause: Cause) -> None:
+        """The request failed: the edge hears it once, and has no part in what is left of the stream."""
+        if not stream.detached:
+            stream.detached = True
+            self._events.append(events.Replied(stream.number, cause))
+        stream.early = None
+        self._reset(stream, Cause.REFUSED)
+
+    def _answer_failure(self, stream: Stream, cause: Cause) -> None:
+        """The same for a stream that never got onto a connection."""
+        stream.refused = True
+        self._answer(stream, cause)
+        self._forget(stream)
+
+    def _give_up(self, stream: Stream, cause: Cause) -> None:
+        if stream.number in self._waiting:
+            self._waiting.remove(stream.number)
+        self._answer_failure(stream, cause)
+
+    def reset(self, stream: int, cause: Cause, now: float) -> None:
+        """See `Session.reset`. A request that still waits for a connection is taken back."""
+        found = self._streams.get(stream)
+        if found is not None and found.qid is None and stream in self._waiting:
+            self._now = now
+            found.detached = True
+            self._give_up(found, cause)
+        else:
+            super().reset(stream, cause, now)
+
+    # Replay.
+
+    def _can_replay(self, stream: Stream) -> bool:
+        return stream.early is not None and not stream.replayed and not stream.detached and not self._draining
+
+    def _replay(self, stream: Stream) -> None:
+        """The stream starts again elsewhere; a nameless one stays behind for its receipts."""
+        connection = self._connection_of(stream)
+        assert connection is not None
+        assert stream.qid is not None
+        ghost = self._new_stream()
+        ghost.send, ghost.receive, ghost.detached, ghost.refused = stream.send, stream.receive, True, True
+        ghost.connection, ghost.qid, ghost.head = stream.connection, stream.qid, None
+        connection.streams[stream.qid] = ghost
+        for kind in ("reply", "end", "rescue"):
+            self._timers.cancel((kind, stream.number))
+        state = stream.send.state
+        stream.send, stream.receive = SendHalf(stream.send.direction, state), ReceiveHalf(stream.receive.direction)
+        stream.connection, stream.qid, stream.head, stream.replayed = None, None, Decoder(), True
+        self._reset(ghost, Cause.RETRY_ELSEWHERE)
+        self._end_receiving(ghost, Ending.RESET, Cause.RETRY_ELSEWHERE)
+        self._timers.set(("open", stream.number), self._now + self.settings.open_timeout_s)
+        self._waiting.appendleft(stream.number)
+
+    # Timers.
+
+    def _on_timer_of_role(self, kind: str, number: int) -> None:
+        match kind:
+            case "reconnect":
+                self._backing_off = False
+                self._ensure_connection()
+            case "spare":
+                if (connection := self._connections.get(number)) is not None:
+                    self._close_spare(connection)
+            case "open":
+                if (stream := self._streams.get(number)) is not None:
+                    self._give_up(stream, Cause.TUNNEL_DOWN)
+            case "reply":
+                if (stream := self._streams.get(number)) is not None:
+                    self._answer(stream, Cause.OPEN_TIMEOUT)
+                    self._stop(stream, Cause.OPEN_TIMEOUT)
+                    self._retire_if_done(stream)
+            case _:
+                raise AssertionError(f"no timer is called {kind}")

@@ -1,0 +1,66 @@
+"""One QUIC connection as a session sees it: who is at the other end, its control stream, its streams.
+
+    CONNECTING ──handshake──▶ GREETING ──WELCOME──▶ UP ──GOAWAY, spare, drain──▶ LEAVING ──last DONE──▶ CLOSING ──▶ gone
+                (the server has no CONNECTING; its GREETING waits for HELLO)
+
+Rules:
+- New streams: on GREETING (bounded) and UP, unless the connection is suspect.
+- CLOSING has sent PING and waits for PONG: then the peer has processed every DONE, and nothing can be lost (F01).
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, unique
+
+from tunnel.engine.port import Address
+from tunnel.session.liveness import Liveness
+from tunnel.session.stream import Stream
+from tunnel.wire.codec import Decoder
+
+
+@unique
+class State(Enum):
+    CONNECTING = "connecting"
+    GREETING = "greeting"
+    UP = "up"
+    LEAVING = "leaving"
+    CLOSING = "closing"
+
+
+@dataclass(slots=True)
+class Connection:
+    """`number` is the engine's."""
+
+    number: int
+    state: State
+    liveness: Liveness
+    started_at: float
+    address: Address | None = None
+    instance_id: bytes | None = None
+    session_id: bytes = b""
+    peer_name: str | None = None
+    max_streams: int = 0
+    """Client: streams that may be on it at a time."""
+    full: bool = False
+    """Client: the engine has no stream to give until it says so."""
+    streams: dict[int, Stream] = field(default_factory=dict)
+    """By QUIC stream id."""
+    control: Decoder = field(default_factory=Decoder)
+    outbox: bytearray = field(default_factory=bytearray)
+    """Control messages that the engine did not take yet: bounded by the streams that they are about."""
+    early_ends: dict[int, int] = field(default_factory=dict)
+    """END for streams that were not seen yet."""
+    highest_qid: int = 0
+    """The highest stream id that was seen; the control stream's at first."""
+    unseen_qids: set[int] = field(default_factory=set)
+    """Server: stream ids below the highest that were not seen yet, because packets overtake each other."""
+    ping_payload: bytes = b""
+    was_up: bool = False
+
+    @property
+    def takes_streams(self) -> bool:
+        return (
+            self.state in (State.GREETING, State.UP)
+            and not self.liveness.suspect
+            and not self.full
+            and len(self.streams) < self.max_streams
+        )

@@ -1,0 +1,144 @@
+"""What a session tells its edge. Streams are the session's own numbers, never used again."""
+
+from dataclasses import dataclass
+from enum import Enum, unique
+
+from tunnel.engine.port import Address
+from tunnel.errors import Cause
+from tunnel.target import Target
+from tunnel.wire.messages import Direction
+
+
+@unique
+class Ending(Enum):
+    """How a direction ended. One never turns into another."""
+
+    EOF = "eof"
+    RESET = "reset"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+# About a stream.
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """Server: a client wants this target. Answer with `dialled` or `refused`."""
+
+    stream: int
+    target: Target
+
+
+@dataclass(frozen=True, slots=True)
+class Replied:
+    """Client: the answer to `open`. With a cause other than NONE it is the stream's last event."""
+
+    stream: int
+    cause: Cause
+    bound: Target | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Bytes for the application's socket. Report what its kernel took with `delivered`."""
+
+    stream: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """No more bytes come. EOF: shut the socket's write side down behind them. Anything else: reset the socket,
+    unless it was given an EOF already. Then call `ended`."""
+
+    stream: int
+    ending: Ending
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The peer takes no more: read the socket to its end and throw the bytes away. The other direction goes on."""
+
+    stream: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Writable:
+    """`send` took less than it was given, and now there is room."""
+
+    stream: int
+
+
+# About a connection.
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectWanted:
+    """Client: resolve the server's name and call `connect`, or `connect_failed`. One at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionUp:
+    """HELLO was accepted. `peer_name` is the token's name at the server, None at the client."""
+
+    connection: int
+    address: Address
+    peer_name: str | None
+    session_id: str
+    instance_id: str
+    handshake_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDown:
+    """A connection ended; NONE is an orderly close. `streams_lost` were on it and had not ended."""
+
+    connection: int
+    cause: Cause
+    detail: str
+    streams_lost: int
+    was_up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionSuspect:
+    """A probe is unanswered; no new streams there. `silence_s` is the time without a packet."""
+
+    connection: int
+    silence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class GoAwayReceived:
+    """The peer drains."""
+
+    connection: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rescued:
+    """An end arrived by END because the stream's own did not. A symptom to look into."""
+
+    connection: int
+    stream: int
+    direction: Direction
+    final_offset: int
+
+
+Event = (
+    Dial
+    | Replied
+    | Data
+    | Ended
+    | Stopped
+    | Writable
+    | ConnectWanted
+    | ConnectionUp
+    | ConnectionDown
+    | ConnectionSuspect
+    | GoAwayReceived
+    | Rescued
+)

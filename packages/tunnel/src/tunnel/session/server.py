@@ -1,0 +1,175 @@
+"""The server's session: checks tokens, hands out dials, answers.
+
+Rules:
+- Nothing of a connection is acted on before its HELLO is accepted; what comes before is held within a stranger's
+  credit (F26).
+- REPLY does not wait for data (F17). A refused request is answered, finished and receipted like any other.
+- Draining, GOAWAY names the last stream that is processed; later ones are reset with RETRY_ELSEWHERE.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from tunnel.engine import port
+from tunnel.errors import Cause
+from tunnel.session import events
+from tunnel.session.base import Session
+from tunnel.session.connection import Connection, State
+from tunnel.session.events import Ending
+from tunnel.session.settings import SessionSettings
+from tunnel.session.stream import SendState, Stream
+from tunnel.target import Target
+from tunnel.wire.codec import SESSION_ID_BYTES, WireError, encode
+from tunnel.wire.messages import VERSION, Direction, Done, GoAway, Hello, Open, Outcome, Reply, Welcome
+
+Authenticate = Callable[[bytes], str | None]
+"""The name behind a token, None for one that is not known."""
+
+
+class ServerSession(Session):
+    """All clients of one proxy server."""
+
+    sends = Direction.TARGET_TO_CLIENT
+
+    def __init__(
+        self,
+        engine: port.Engine,
+        authenticate: Authenticate,
+        settings: SessionSettings,
+        *,
+        instance_id: bytes,
+        rng: Random,
+        now: float,
+        max_streams: int = 256,
+    ) -> None:
+        super().__init__(engine, settings, rng, now)
+        self._authenticate = authenticate
+        self._instance_id = instance_id
+        self._max_streams = max_streams
+        self._draining = False
+
+    # The edge.
+
+    def dialled(self, stream: int, bound: Target | None, now: float) -> None:
+        """The target is connected: success goes to the client at once."""
+        found = self._streams.get(stream)
+        if found is not None and found.send.state is SendState.OPEN:
+            self._now = now
+            found.send.outbox += encode(Reply(Cause.NONE.code, bound))
+            self._flush(found)
+
+    def refused(self, stream: int, cause: Cause, now: float) -> None:
+        """The target is not to be had. The edge's last word on this stream."""
+        found = self._streams.get(stream)
+        if found is None:
+            return
+        self._now = now
+        found.detached = found.refused = True
+        if found.send.state is SendState.OPEN:
+            found.send.outbox += encode(Reply(cause.code, None))
+            self._leave(found, SendState.FINISHED)
+            self._flush(found)
+        self._stop(found, Cause.REFUSED)
+        self._retire_if_done(found)
+
+    def drain(self, now: float) -> None:
+        """No new streams; connections close as they run empty. `connection_count` tells when that is done."""
+        self._now = now
+        self._draining = True
+        for connection in list(self._connections.values()):
+            if connection.state is State.UP:
+                self._tell(connection, GoAway(connection.highest_qid))
+            self._begin_leaving(connection)
+
+    # Hooks.
+
+    def _on_connected(self, connection: Connection) -> None:
+        if self._draining:
+            self._engine.close(connection.number, Cause.SERVER_BUSY.code, "the server is draining")
+            self._lose(connection, Cause.SERVER_BUSY, "refused while draining")
+
+    def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None:
+        if not isinstance(message, Hello) or connection.was_up:
+            raise WireError(f"{type(message).__name__} is not expected")
+        name = self._authenticate(message.token) if message.version == VERSION else None
+        if name is None:
+            cause = Cause.TOKEN_REFUSED if message.version == VERSION else Cause.VERSION_UNSUPPORTED
+            self._engine.close(connection.number, cause.code, cause.summary)
+            self._lose(connection, cause, cause.summary)
+            return
+        connection.peer_name, connection.was_up = name, True
+        connection.instance_id, connection.session_id = self._instance_id, self._rng.randbytes(SESSION_ID_BYTES)
+        self._timers.cancel(("greeting", connection.number))
+        self._engine.accept(connection.number)
+        if connection.state is State.GREETING:
+            connection.state = State.UP
+        self._tell(connection, Welcome(connection.session_id, self._instance_id, self._max_streams, 0))
+        self._announce(connection)
+        for stream in list(connection.streams.values()):
+            held, stream.held = stream.held, []
+            for data, end in held:
+                self._on_data(stream, data, end)
+
+    def _announce(self, connection: Connection) -> None:
+        self._check_liveness(connection)
+        assert connection.address is not None
+        self._events.append(
+            events.ConnectionUp(
+                connection.number,
+                connection.address,
+                connection.peer_name,
+                connection.session_id.hex(),
+                self._instance_id.hex(),
+                self._now - connection.started_at,
+            )
+        )
+
+    def _on_goaway(self, connection: Connection, message: GoAway) -> None:
+        self._events.append(events.GoAwayReceived(connection.number))
+
+    def _on_new_stream(self, connection: Connection, qid: int) -> Stream | None:
+        if qid & 3:
+            self._violation(connection, f"stream {qid} is not a bidirectional one of the client's")
+            return None
+        if qid > connection.highest_qid:
+            connection.unseen_qids.update(range(connection.highest_qid + 4, qid, 4))
+        elif qid in connection.unseen_qids:
+            connection.unseen_qids.remove(qid)
+        else:
+            return None  # It was here and is retired.
+        if connection.state in (State.LEAVING, State.CLOSING) and qid > connection.highest_qid:
+            connection.highest_qid = qid
+            self._bounce(connection, qid)
+            return None
+        return self._new_stream()
+
+    def _bounce(self, connection: Connection, qid: int) -> None:
+        """A stream above GOAWAY's: not processed, so the client can take it elsewhere."""
+        self._engine.reset(connection.number, qid, Cause.RETRY_ELSEWHERE.code)
+        self._engine.stop(connection.number, qid, Cause.RETRY_ELSEWHERE.code)
+        self._tell(connection, Done(qid, Direction.CLIENT_TO_TARGET, 0, Outcome.CLOSED))
+
+    def _on_data(self, stream: Stream, data: bytes, end: bool) -> None:
+        connection = self._connection_of(stream)
+        if connection is not None and not connection.was_up:
+            stream.held.append((data, end))
+        else:
+            super()._on_data(stream, data, end)
+
+    def _on_head(self, stream: Stream, message: Open | Reply) -> None:
+        if not isinstance(message, Open):
+            self._violation_of(stream, "a stream of the client's begins with REPLY")
+            return
+        stream.target = message.target
+        self._events.append(events.Dial(stream.number, message.target))
+
+    def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None:
+        """It ended before its OPEN was there: nobody was told of it."""
+        stream.detached = stream.refused = True
+        stream.head = None
+        stream.held.clear()
+        self._reset(stream, Cause.REFUSED)
+        self._end_receiving(stream, ending, cause)
+
+    def _on_timer_of_role(self, kind: str, number: int) -> None:
+        raise AssertionError(f"no timer is called {kind}")
