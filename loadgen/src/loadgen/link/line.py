@@ -1,0 +1,174 @@
+"""One direction of a link: which segments get through, and when. No clock, no socket, no task.
+
+Rules
+- A buffer is what one receive gave: equal segments of `segment_bytes`, the last one possibly shorter (UDP_GRO).
+  Loss, reordering and duplication are decided for each segment; what survives of a buffer leaves as one (UDP_SEGMENT).
+- Order is kept whatever the jitter: only a segment that `reorder` picks is overtaken: it leaves `reorder_s` later.
+- At most `capacity_bytes` are under way; what comes on top is dropped, as at a full queue, and counted.
+- Each segment ends in exactly one count: received + duplicated = forwarded + lost + dropped + under way.
+- An empty datagram is ignored: QUIC has none.
+- The same seed, plan and arrivals give the same departures.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from random import Random
+from typing import Generic, NamedTuple, TypeVar
+
+from loadgen.link.plan import Impairment, Timeline
+
+CAPACITY_BYTES = 64 * 1024 * 1024
+"""Worst case of one direction: 2.5 Gbit/s for 200 ms. A process holds two of them, 128 MiB in all."""
+
+BUNDLE_BYTES = 65_000
+BUNDLE_SEGMENTS = 64
+"""What one UDP_SEGMENT send can carry: a UDP datagram's length, and the kernel's UDP_MAX_SEGMENTS."""
+
+FlowT = TypeVar("FlowT")
+
+
+class Departure(NamedTuple, Generic[FlowT]):
+    """What leaves in one send: segments of `segment_bytes`, the last possibly shorter."""
+
+    due_s: float
+    order: int
+    flow: FlowT
+    data: bytes
+    segment_bytes: int
+
+    @property
+    def segments(self) -> int:
+        return -(-len(self.data) // self.segment_bytes)
+
+
+def bundles(departures: list[Departure[FlowT]]) -> Iterator[Departure[FlowT]]:
+    """Joins neighbours that one send can carry: one flow, equal segments, only the last one shorter."""
+    bundle: list[Departure[FlowT]] = []
+    size_bytes = 0
+    for departure in departures:
+        if bundle and not _continues(bundle[0], size_bytes, departure):
+            yield _joined(bundle)
+            bundle, size_bytes = [], 0
+        bundle.append(departure)
+        size_bytes += len(departure.data)
+    if bundle:
+        yield _joined(bundle)
+
+
+def _continues(first: Departure[FlowT], size_bytes: int, departure: Departure[FlowT]) -> bool:
+    segment_bytes = first.segment_bytes
+    return (
+        departure.flow is first.flow
+        and size_bytes % segment_bytes == 0
+        and departure.segment_bytes == segment_bytes
+        and size_bytes + len(departure.data) <= min(BUNDLE_BYTES, BUNDLE_SEGMENTS * segment_bytes)
+    )
+
+
+def _joined(bundle: list[Departure[FlowT]]) -> Departure[FlowT]:
+    return bundle[0] if len(bundle) == 1 else bundle[0]._replace(data=b"".join(each.data for each in bundle))
+
+
+@dataclass(slots=True)
+class Counts:
+    """Segments by what became of them; the reordered are among the forwarded."""
+
+    received: int = 0
+    forwarded: int = 0
+    lost: int = 0
+    dropped: int = 0
+    duplicated: int = 0
+    reordered: int = 0
+    forwarded_bytes: int = 0
+
+
+class Line(Generic[FlowT]):
+    """The decisions and the delay queue of one direction. Times are seconds since the link began to listen."""
+
+    def __init__(self, timeline: Timeline, seed: str, capacity_bytes: int = CAPACITY_BYTES) -> None:
+        self.counts = Counts()
+        self.queued_bytes = 0
+        self.capacity_bytes = capacity_bytes
+        self._timeline = timeline
+        self._random = Random(seed)
+        self._holds, self._holds_until_s = timeline.at(0.0)
+        self._queue: list[Departure[FlowT]] = []
+        self._order = 0
+        self._latest_due_s = 0.0
+
+    @property
+    def next_due_s(self) -> float | None:
+        """When the next departure is due; None where nothing is under way."""
+        return self._queue[0].due_s if self._queue else None
+
+    def admit(self, now_s: float, flow: FlowT, data: bytes, segment_bytes: int) -> None:
+        """Takes what arrived at `now_s` for `flow` and decides its fate."""
+        if not data:
+            return
+        if now_s >= self._holds_until_s:
+            self._holds, self._holds_until_s = self._timeline.at(now_s)
+        holds = self._holds
+        segments = -(-len(data) // segment_bytes)
+        self.counts.received += segments
+        if holds.blackhole:
+            self.counts.lost += segments
+        elif holds.splits:
+            self._admit_each(now_s, holds, flow, memoryview(data), segment_bytes)
+        else:
+            self._hold(self._in_order_s(now_s, holds), flow, data, segment_bytes)
+
+    def depart(self, now_s: float) -> list[Departure[FlowT]]:
+        """Returns what is due, in order. The caller sends it and says of each how much was `sent`."""
+        due = []
+        while self._queue and self._queue[0].due_s <= now_s:
+            departure = heappop(self._queue)
+            self.queued_bytes -= len(departure.data)
+            due.append(departure)
+        return due
+
+    def sent(self, departure: Departure[FlowT], sent_bytes: int) -> None:
+        """Counts a departure of which the socket took the first `sent_bytes`, whole segments; the rest is dropped."""
+        segments = -(-sent_bytes // departure.segment_bytes)
+        self.counts.forwarded += segments
+        self.counts.dropped += departure.segments - segments
+        self.counts.forwarded_bytes += sent_bytes
+
+    def _admit_each(self, now_s: float, holds: Impairment, flow: FlowT, data: memoryview, segment_bytes: int) -> None:
+        chance = self._random.random
+        due_s = self._in_order_s(now_s, holds)
+        kept: list[memoryview] = []
+        late: list[memoryview] = []
+        twice: list[memoryview] = []
+        for start in range(0, len(data), segment_bytes):
+            segment = data[start : start + segment_bytes]
+            if chance() < holds.loss:
+                self.counts.lost += 1
+                continue
+            (late if chance() < holds.reorder else kept).append(segment)
+            if chance() < holds.duplicate:
+                twice.append(segment)
+        self.counts.reordered += len(late)
+        self.counts.duplicated += len(twice)
+        # Joined, that is copied: a view would keep the whole buffer in memory for the sake of one segment.
+        self._hold(due_s, flow, b"".join(kept), segment_bytes)
+        self._hold(due_s, flow, b"".join(twice), segment_bytes)
+        self._hold(due_s + holds.reorder_s, flow, b"".join(late), segment_bytes)
+
+    def _in_order_s(self, now_s: float, holds: Impairment) -> float:
+        delay_s = holds.delay_s
+        if holds.jitter_s:
+            delay_s = max(delay_s + self._random.uniform(-holds.jitter_s, holds.jitter_s), 0.0)
+        self._latest_due_s = max(self._latest_due_s, now_s + delay_s)
+        return self._latest_due_s
+
+    def _hold(self, due_s: float, flow: FlowT, data: bytes, segment_bytes: int) -> None:
+        if not data:
+            return
+        departure = Departure(due_s, self._order, flow, data, segment_bytes)
+        if self.queued_bytes + len(data) > self.capacity_bytes:
+            self.counts.dropped += departure.segments
+            return
+        self._order += 1
+        self.queued_bytes += len(data)
+        heappush(self._queue, departure)

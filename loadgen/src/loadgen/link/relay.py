@@ -1,0 +1,233 @@
+"""The sockets of a link: one that clients send to, and one towards the upstream for each client (as a NAT has it).
+
+Rules
+- One flow a client address, at most `MAX_FLOWS`; a client on top of that gets nothing through, and its datagrams
+  count as dropped. A flow without a datagram from its client for `FLOW_IDLE_S` is forgotten.
+- The upstream's name is resolved before the relay is ready, and again when the way there fails: an error on a flow's
+  socket, or `SILENCE_S` in which its client sends and nothing comes back. When the address has changed, the flows stay
+  and are pointed at the new one.
+- Bounded work a callback: at most `BUFFERS_A_TURN` receives, then the loop turns.
+- One alarm for both directions, rung at most every `TICK_S` under load, exactly on time when idle.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+
+from loadgen.link.alarm import Alarm
+from loadgen.link.line import Line, bundles
+from loadgen.link.plan import Direction, Plan, Timeline
+from loadgen.link.udp import SocketAddress, UdpSocket
+from servicekit.address import Address
+from servicekit.errors import CannotStartError
+from servicekit.logs import get_logger
+
+MAX_FLOWS = 1024
+FLOW_IDLE_S = 120.0
+SILENCE_S = 3.0
+RESOLVE_EVERY_S = 1.0
+BUFFERS_A_TURN = 32
+TICK_S = 0.000_25
+SWEEP_EVERY_S = 5.0
+
+log = get_logger()
+
+
+@dataclass(eq=False, slots=True)
+class Flow:
+    """One client and its socket towards the upstream."""
+
+    client: SocketAddress
+    upstream: UdpSocket
+    client_sent_s: float
+    upstream_sent_s: float
+
+
+class Relay:
+    """Relays datagrams between clients and one upstream, as the plan of each direction says."""
+
+    def __init__(self, listen: Address, upstream: Address, plan: Plan, seed: int) -> None:
+        self._listen = listen
+        self._upstream_name = upstream
+        self._upstream: tuple[int, SocketAddress] | None = None
+        self._clients: UdpSocket
+        self._flows: dict[SocketAddress, Flow] = {}
+        self._to_server, self._to_client = (
+            Line[Flow](Timeline(plan, direction), f"{seed}/{direction}") for direction in Direction
+        )
+        self._origin_s = monotonic()
+        self._alarm: Alarm
+        self._rung_s = 0.0
+        self._armed_s: float | None = None
+        self._resolve_wanted = asyncio.Event()
+        self.resolved = asyncio.Event()
+
+    @property
+    def lines(self) -> dict[Direction, Line[Flow]]:
+        return {Direction.CLIENT_TO_SERVER: self._to_server, Direction.SERVER_TO_CLIENT: self._to_client}
+
+    @property
+    def flows(self) -> int:
+        return len(self._flows)
+
+    def open(self) -> Address:
+        """Listens; returns the real address. The plan's time begins here. Raises CannotStartError."""
+        try:
+            found = socket.getaddrinfo(self._listen.host, self._listen.port, type=socket.SOCK_DGRAM)
+            self._clients = UdpSocket(found[0][0])
+            self._clients.raw.bind(found[0][4])
+        except OSError as error:
+            raise CannotStartError(f"cannot listen on {self._listen}: {error.strerror}") from error
+        self._alarm = Alarm(self._ring)
+        self._origin_s = monotonic()
+        asyncio.get_running_loop().add_reader(self._clients.raw.fileno(), self._from_clients)
+        return Address.of_socket(self._clients.raw.getsockname())
+
+    async def run(self) -> None:
+        """Resolves the upstream, as often as it is needed, and forgets idle flows. Runs until it is cancelled."""
+        self._resolve_wanted.set()
+        while True:
+            if self._resolve_wanted.is_set():
+                self._resolve_wanted.clear()
+                await self._resolve()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._resolve_wanted.wait(), SWEEP_EVERY_S)
+            if self._resolve_wanted.is_set():
+                await asyncio.sleep(RESOLVE_EVERY_S)
+            self._sweep(monotonic())
+
+    def close(self) -> None:
+        """Closes every socket. What is under way is lost, as it is when a cable is pulled."""
+        asyncio.get_running_loop().remove_reader(self._clients.raw.fileno())
+        self._clients.close()
+        self._alarm.close()
+        for flow in self._flows.values():
+            self._close_flow(flow)
+        self._flows.clear()
+
+    # ---- datagrams
+
+    def _from_clients(self) -> None:
+        for data, segment_bytes, client in _receive(self._clients):
+            now_s = monotonic()
+            flow = self._flows.get(client) or self._open_flow(client, now_s)
+            if flow is None:
+                segments = max(-(-len(data) // max(segment_bytes, 1)), 1)
+                self._to_server.counts.received += segments
+                self._to_server.counts.dropped += segments
+                continue
+            flow.client_sent_s = now_s
+            self._to_server.admit(now_s - self._origin_s, flow, data, segment_bytes)
+        self._turn()
+
+    def _from_upstream(self, flow: Flow) -> None:
+        try:
+            for data, segment_bytes, _upstream in _receive(flow.upstream):
+                now_s = monotonic()
+                flow.upstream_sent_s = now_s
+                self._to_client.admit(now_s - self._origin_s, flow, data, segment_bytes)
+        except OSError:  # connection refused, host unreachable: the kernel's answer to an earlier send
+            self._resolve_wanted.set()
+        self._turn()
+
+    def _ring(self) -> None:
+        self._armed_s = None
+        self._rung_s = monotonic()
+        self._turn()
+
+    def _turn(self) -> None:
+        """Sends what is due and sets the alarm for the rest."""
+        now_s = monotonic() - self._origin_s
+        for departure in bundles(self._to_server.depart(now_s)):
+            sent_bytes = 0
+            try:
+                sent_bytes = departure.flow.upstream.send(departure.data, departure.segment_bytes)
+            except OSError:
+                self._resolve_wanted.set()
+            self._to_server.sent(departure, sent_bytes)
+        for departure in bundles(self._to_client.depart(now_s)):
+            sent_bytes = 0
+            with suppress(OSError):  # the client is away: its datagram is dropped, as on any network
+                sent_bytes = self._clients.send(departure.data, departure.segment_bytes, departure.flow.client)
+            self._to_client.sent(departure, sent_bytes)
+        due = [line.next_due_s for line in (self._to_server, self._to_client) if line.next_due_s is not None]
+        if due:
+            self._arm(max(min(due) + self._origin_s, self._rung_s + TICK_S))
+
+    def _arm(self, at_s: float) -> None:
+        if self._armed_s is None or at_s < self._armed_s:
+            self._armed_s = at_s
+            self._alarm.set(at_s)
+
+    # ---- flows
+
+    def _open_flow(self, client: SocketAddress, now_s: float) -> Flow | None:
+        if self._upstream is None or len(self._flows) >= MAX_FLOWS:
+            return None
+        family, address = self._upstream
+        upstream = UdpSocket(family)
+        try:
+            upstream.raw.connect(address)
+        except OSError:
+            upstream.close()
+            self._resolve_wanted.set()
+            return None
+        flow = Flow(client, upstream, now_s, now_s)
+        self._flows[client] = flow
+        asyncio.get_running_loop().add_reader(upstream.raw.fileno(), partial(self._from_upstream, flow))
+        log.debug("flow_opened", client=_text(client), upstream=_text(address))
+        return flow
+
+    def _close_flow(self, flow: Flow) -> None:
+        asyncio.get_running_loop().remove_reader(flow.upstream.raw.fileno())
+        flow.upstream.close()
+
+    def _sweep(self, now_s: float) -> None:
+        for flow in [flow for flow in self._flows.values() if now_s - flow.client_sent_s > FLOW_IDLE_S]:
+            self._close_flow(flow)
+            del self._flows[flow.client]
+        if any(flow.client_sent_s - flow.upstream_sent_s > SILENCE_S for flow in self._flows.values()):
+            self._resolve_wanted.set()
+
+    async def _resolve(self) -> None:
+        """Finds the upstream's address; on failure keeps the one it had and asks to be called again."""
+        name = self._upstream_name
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(name.host, name.port, type=socket.SOCK_DGRAM)
+        except OSError as error:
+            log.warning("upstream_not_resolved", upstream=str(name), error=error.strerror)
+            self._resolve_wanted.set()
+            return
+        family, address = found[0][0], found[0][4]
+        if self._upstream == (family, address):
+            return
+        log.info("upstream_resolved", upstream=str(name), address=_text(address))
+        self._upstream = (family, address)
+        self._repoint(family, address)
+        self.resolved.set()
+
+    def _repoint(self, family: int, address: SocketAddress) -> None:
+        for flow in list(self._flows.values()):
+            if flow.upstream.raw.family == family:
+                with suppress(OSError):
+                    flow.upstream.raw.connect(address)
+            else:
+                self._close_flow(flow)
+                del self._flows[flow.client]
+
+
+def _receive(source: UdpSocket) -> Iterator[tuple[bytes, int, SocketAddress]]:
+    for _ in range(BUFFERS_A_TURN):
+        received = source.receive()
+        if received is None:
+            return
+        yield received
+
+
+def _text(address: SocketAddress) -> str:
+    return str(Address.of_socket(address))
