@@ -1,7 +1,9 @@
 """What a soak needs to know of a stack, and nothing of how the stack is made.
 
 Rules
-- A stack is an async context manager: everything in it is up and ready on entry, and ended (by pid or container id) on exit.
+- A stack is an async context manager: everything in it is up and ready on entry, and ended (by pid or container id) on
+  exit. What cannot be brought up raises StackError, the reason in words.
+- Processes of a stack do not get the terminal's Ctrl-C (they start in a session of their own): the soak drains first.
 - Names of programs are the keys everywhere: "proxy-client", "proxy-server", "http-target", "link".
 - What a stack does not know it leaves out (an empty mapping); a soak then measures less, and says so.
 
@@ -17,6 +19,11 @@ from pathlib import Path
 from typing import Protocol
 
 from servicekit.address import Address
+
+
+class StackError(Exception):
+    """The stack cannot be brought up; the message says why and what would help."""
+
 
 RTT_20_MS = ("--delay-ms", "10")
 """What `link` does unless asked otherwise: 10 ms each way."""
@@ -68,8 +75,10 @@ class GeneratingStack(Stack, Protocol):
     async def soak(self, arguments: Sequence[str], report: Path) -> int:
         """Runs `loadgen soak ARGUMENTS --report SOMEWHERE` in the stack; output appears here as it comes.
 
-        `arguments` are complete: `--stack external` with the addresses and metrics of this stack is among them. Afterwards
-        the files of the run's report directory are in `report`. Returns the exit code. A cancellation ends the run.
+        `arguments` are complete: `--stack external` with the addresses and metrics of this stack is among them.
+        Afterwards the files of the run's report directory are in `report`. Returns the exit code. A cancellation
+        sends SIGTERM, which drains and still makes a report. A continuous load of the stack's own is paused
+        meanwhile: the drain phase waits until every gauge is back at zero.
         """
 
 
