@@ -1,0 +1,112 @@
+"""Virtual time: runs parties against each other across a `Network`, one happening after the other.
+
+Rules:
+- Time moves only to the next thing that is due: a delivery, a timer, a planned action. Nothing waits for real.
+- Every run is bounded: by a deadline on virtual time and by a number of happenings at one instant. A party whose
+  timer stays in the past, or that never stops sending, is `Stuck`, not a hang.
+"""
+
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Protocol
+
+from tests.sim.network import Network
+
+from tunnel.engine.port import Address, Transmit
+
+START_S = 100.0
+"""Not zero: a zero is false, and would hide what mistakes it for nothing."""
+
+MAX_HAPPENINGS_AT_ONCE = 2_000
+MAX_TRANSMITS_AT_ONCE = 5_000
+
+
+class Party(Protocol):
+    """Somebody with an address: an engine with its test, or a session with its applications."""
+
+    def receive(self, data: bytes, segment_size: int, address: Address, now: float) -> None: ...
+
+    def get_timer(self) -> float | None: ...
+
+    def handle_timer(self, now: float) -> None: ...
+
+    def work(self, now: float) -> None:
+        """Reacts to what happened. Called after everything that may have brought something."""
+
+    def poll_transmit(self, now: float) -> Transmit | None: ...
+
+
+class Stuck(AssertionError):
+    """Virtual time does not move any more."""
+
+
+class World:
+    """The parties, the network between them, and the time."""
+
+    def __init__(self, network: Network) -> None:
+        self.now = START_S
+        self.network = network
+        self._parties: dict[Address, Party] = {}
+        self._actions: list[tuple[float, int, Callable[[], None]]] = []
+        self._planned = 0
+
+    def add(self, own: Address, party: Party) -> None:
+        """`party` lives at `own`; one that lived there before is gone without a word."""
+        if own not in self._parties:
+            self.network.attach(own)
+        self._parties[own] = party
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Plans a call."""
+        self._planned += 1
+        heappush(self._actions, (self.now + delay_s, self._planned, action))
+
+    def run(self, within_s: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """Runs until the condition holds (true), or until nothing is due within that time (false)."""
+        deadline = self.now + within_s
+        at_once = 0
+        while True:
+            self._settle()
+            if until():
+                return True
+            due = self._next_at()
+            if due is None or due > deadline:
+                self.now = deadline
+                return False
+            at_once = at_once + 1 if due <= self.now else 0
+            if at_once > MAX_HAPPENINGS_AT_ONCE:
+                raise Stuck(f"{at_once} happenings at {self.now}: {self._timers()}")
+            self.now = max(self.now, due)
+            self._happen()
+
+    def _settle(self) -> None:
+        for own, party in list(self._parties.items()):
+            party.work(self.now)
+            for _ in range(MAX_TRANSMITS_AT_ONCE):
+                transmit = party.poll_transmit(self.now)
+                if transmit is None:
+                    break
+                self.network.send(transmit, own, self.now)
+            else:
+                raise Stuck(f"{own} has sent {MAX_TRANSMITS_AT_ONCE} times at {self.now}")
+
+    def _timers(self) -> dict[Address, float | None]:
+        return {own: party.get_timer() for own, party in self._parties.items()}
+
+    def _next_at(self) -> float | None:
+        times = [self.network.next_at(), self._actions[0][0] if self._actions else None, *self._timers().values()]
+        return min((time for time in times if time is not None), default=None)
+
+    def _happen(self) -> None:
+        """One delivery, or one action, or else the timers that are due."""
+        delivery = self.network.receive(self.now)
+        if delivery is not None:
+            party = self._parties[delivery.destination]
+            party.receive(delivery.data, delivery.segment_size, delivery.source, self.now)
+        elif self._actions and self._actions[0][0] <= self.now:
+            heappop(self._actions)[2]()
+        else:
+            for party in list(self._parties.values()):
+                when = party.get_timer()
+                if when is not None and when <= self.now:
+                    party.handle_timer(self.now)
