@@ -1,0 +1,124 @@
+"""The tunnel's Prometheus metrics: a collector that reads a session when it is scraped.
+
+Rules:
+- Labels are bounded: role, direction, cause, ending, event. Never a host, a user or a stream.
+- Every series exists from the start, at zero, because the session's ledger does.
+- It is read from the scraper's thread: single numbers, and copies of what the loop may change meanwhile.
+"""
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from tunnel.errors import Cause
+from tunnel.session.base import Session
+from tunnel.wire.messages import Direction
+
+_HANDSHAKE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+def handshake_histogram(registry: CollectorRegistry, role: str) -> Histogram:
+    """From the first packet to the accepted HELLO; to be observed with each ConnectionUp."""
+    histogram = Histogram(
+        "tunnel_handshake_seconds",
+        "Time from a connection's first packet until its HELLO was accepted",
+        ["role"],
+        registry=registry,
+        buckets=_HANDSHAKE_BUCKETS_S,
+    )
+    histogram.labels(role)
+    return histogram
+
+
+class SessionCollector(Collector):
+    """Exports one session. `role` is client or server."""
+
+    def __init__(self, session: Session, role: str) -> None:
+        self._session = session
+        self._role = role
+
+    def collect(self) -> Iterator[Metric]:
+        """All `tunnel_*` series but the handshake histogram."""
+        yield from self._connections()
+        yield from self._streams()
+        yield from self._ends()
+        yield from self._buffers()
+
+    def _connections(self) -> Iterator[Metric]:
+        active = _gauge("tunnel_connections_active", "Connections between the proxies whose greeting is done", "role")
+        active.add_metric([self._role], self._session.connection_count)
+        yield active
+        ended = _counter(
+            "tunnel_connections", "Connections that ended, by cause; none is an orderly end", "role", "cause"
+        )
+        for cause, count in self._session.ledger.connections.items():
+            ended.add_metric([self._role, cause.label], count)
+        yield ended
+
+    def _streams(self) -> Iterator[Metric]:
+        active = _gauge("tunnel_streams_active", "Streams that are not finished on both sides", "role")
+        active.add_metric([self._role], self._session.stream_count)
+        yield active
+        ended = _counter(
+            "tunnel_streams", "Streams that ended, by the worse of their directions' endings", "role", "ending"
+        )
+        for ending, count in self._session.ledger.streams.items():
+            ended.add_metric([self._role, ending], count)
+        yield ended
+        moved = _counter("tunnel_bytes", "Payload bytes moved, by the direction they went", "role", "direction")
+        for direction, count in self._session.ledger.bytes.items():
+            moved.add_metric([self._role, direction.label], count)
+        yield moved
+        half = _gauge("tunnel_half_closed_streams", "Streams of which only this direction ended", "role", "direction")
+        for direction, count in self._session.ledger.half_closed.items():
+            half.add_metric([self._role, direction.label], count)
+        yield half
+
+    def _ends(self) -> Iterator[Metric]:
+        ends = _counter(
+            "tunnel_ends",
+            "The FIN ledger: clean ends received, forwarded, confirmed by DONE, rescued by END",
+            "role",
+            "direction",
+            "event",
+        )
+        for (direction, event), count in self._session.ledger.ends.items():
+            ends.add_metric([self._role, direction.label, event], count)
+        yield ends
+        oldest = _gauge(
+            "tunnel_oldest_unconfirmed_end_timestamp_seconds",
+            "When the oldest end that waits for its DONE last moved; 0 where none waits",
+            "role",
+        )
+        since = self._session.oldest_unconfirmed_end_at()
+        oldest.add_metric([self._role], 0.0 if since is None else time.time() - (time.monotonic() - since))
+        yield oldest
+
+    def _buffers(self) -> Iterator[Metric]:
+        buffered = _gauge("tunnel_buffered_bytes", "Payload bytes held, by the direction they go", "role", "direction")
+        sent = self._session.sends
+        received = next(direction for direction in Direction if direction is not sent)
+        unacknowledged = sum(stats.buffered_send_bytes for stats in self._session.connection_stats())
+        buffered.add_metric([self._role, sent.label], unacknowledged)
+        buffered.add_metric([self._role, received.label], self._session.ledger.undelivered_bytes)
+        yield buffered
+        waits = _counter("tunnel_flow_control_waits", "Times a socket had to wait for the tunnel to take bytes", "role")
+        waits.add_metric([self._role], self._session.ledger.flow_control_waits)
+        yield waits
+
+
+def cause_labels() -> list[str]:
+    """Every value that a `cause` label can have."""
+    return [cause.label for cause in Cause]
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(name, text, labels=labels)
+
+
+def _counter(name: str, text: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(name, text, labels=labels)

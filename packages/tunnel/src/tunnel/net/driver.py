@@ -1,0 +1,177 @@
+"""Runs a session on an event loop: one UDP socket, one timer, one flush a batch.
+
+Rules:
+- The session is called from here and from the relays, always on the loop; whoever calls it says `wake` afterwards.
+- A turn takes a bounded number of events, then lets the loop see to the sockets (F21).
+- A handler that raises loses its own stream, and nothing else: the fault is reported and the loop goes on (F21).
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from tunnel.errors import Cause
+from tunnel.net.udp import Batch, UdpEndpoint
+from tunnel.session import events
+from tunnel.session.base import Session
+
+_EVENTS_A_TURN = 512
+_TIMER_FLOOR_S = 0.001
+
+StreamEvent = events.Replied | events.Data | events.Ended | events.Stopped | events.Writable
+ConnectionEvent = (
+    events.ConnectWanted
+    | events.ConnectionUp
+    | events.ConnectionDown
+    | events.ConnectionSuspect
+    | events.GoAwayReceived
+    | events.Rescued
+)
+
+
+class StreamHandler(Protocol):
+    """Whoever stands behind a stream."""
+
+    def on_session_event(self, event: StreamEvent) -> None:
+        """Called on the loop; must not wait."""
+
+
+class Driver:
+    """`session` is set once, before the socket: they need each other.
+
+    `on_dial` gets a server's requests, `on_connection_event` everything about connections, `on_fault` exceptions
+    that are ours.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        session: Session,
+        *,
+        on_dial: Callable[[events.Dial], None],
+        on_connection_event: Callable[[ConnectionEvent], None],
+        on_fault: Callable[[Exception], None],
+    ) -> None:
+        self.session = session
+        self.handlers: dict[int, StreamHandler] = {}
+        self._loop = loop
+        self._on_dial = on_dial
+        self._on_connection_event = on_connection_event
+        self._on_fault = on_fault
+        self._udp: UdpEndpoint | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._woken = False
+        self._running = False
+        self._blocked = False
+        self._closed = False
+
+    def start(self, udp: UdpEndpoint) -> None:
+        """From now on datagrams flow."""
+        self._udp = udp
+        self.wake()
+
+    @staticmethod
+    def now() -> float:
+        """Seconds, monotonic; finer than uvloop's clock, which stands still during a turn."""
+        return time.monotonic()
+
+    def on_batch(self, batch: Batch) -> None:
+        """The socket's datagrams of one turn."""
+        now = self.now()
+        for data, segment_size, address in batch:
+            self.session.receive(data, segment_size, address, now)
+        self._run()
+
+    def on_writable(self) -> None:
+        """The socket takes datagrams again."""
+        self._blocked = False
+        self.wake()
+
+    def wake(self) -> None:
+        """Something was asked of the session: see to its events and datagrams at the end of this turn."""
+        if not (self._woken or self._running or self._closed):
+            self._woken = True
+            self._loop.call_soon(self._run)
+
+    def close(self) -> None:
+        """Flushes once more, then closes the socket. Idempotent."""
+        if not self._closed:
+            self._flush(self.now())
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+            if self._udp is not None:
+                self._udp.close()
+
+    def _run(self) -> None:
+        self._woken = False
+        if self._closed:
+            return
+        self._running = True
+        try:
+            more = self._turn()
+        finally:
+            self._running = False
+        if more:
+            self.wake()
+        self._arm_timer()
+
+    def _turn(self) -> bool:
+        """Events, then datagrams; again while sending made room for more. True where the rest must wait its turn."""
+        left = _EVENTS_A_TURN
+        while left > 0:
+            before = left
+            while left > 0 and (event := self.session.poll_event()) is not None:
+                left -= 1
+                self._dispatch(event)
+            self._flush(self.now())
+            if left == before:
+                return False
+        return True
+
+    def _dispatch(self, event: events.Event) -> None:
+        try:
+            match event:
+                case events.Dial():
+                    self._on_dial(event)
+                case events.Replied() | events.Data() | events.Ended() | events.Stopped() | events.Writable() if (
+                    handler := self.handlers.get(event.stream)
+                ) is not None:
+                    handler.on_session_event(event)
+                case events.Data(data=data):  # The edge let go of the stream while this was on its way.
+                    self.session.discarded(len(data))
+                case events.Replied() | events.Ended() | events.Stopped() | events.Writable():
+                    pass
+                case _:
+                    self._on_connection_event(event)
+        except Exception as error:
+            self._on_fault(error)
+            if (number := getattr(event, "stream", None)) is not None:
+                self.handlers.pop(number, None)
+                self.session.reset(number, Cause.INTERNAL, self.now())
+                self.session.stop(number, Cause.INTERNAL, self.now())
+
+    def _flush(self, now: float) -> None:
+        if self._udp is None:
+            return
+        while not self._blocked and (transmit := self.session.poll_transmit(now)) is not None:
+            self._blocked = not self._udp.send(transmit.data, transmit.segment_size, transmit.address)
+
+    def _arm_timer(self) -> None:
+        at = self.session.get_timer()
+        if self._timer is not None:
+            if at == self._timer_at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if at is not None:
+            self._timer_at = at
+            self._timer = self._loop.call_later(max(at - self.now(), _TIMER_FLOOR_S), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self.session.handle_timer(self.now())
+            self._run()

@@ -1,0 +1,25 @@
+"""The command `proxy-client`."""
+
+import sys
+
+from proxy_client.settings import ProxyClientSettings
+from servicekit import logs
+from servicekit.run import Stop, run
+from servicekit.settings import load
+
+
+def main() -> None:
+    """Reads the settings, then serves until SIGTERM."""
+    settings = load(ProxyClientSettings, prog="proxy-client")
+    logs.configure(settings.log_format, settings.log_level, "proxy-client")
+
+    async def serve(stop: Stop) -> int:
+        from proxy_client.app import ProxyClient  # aioquic takes a while to import: not for --help.
+
+        return await ProxyClient(settings).run(stop)
+
+    sys.exit(run(serve))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,242 @@
+"""The program: a SOCKS listener, a session, a socket, and what is counted and logged.
+
+Rules:
+- Everything runs on one loop; resolving names is the only thing that waits, and it is bounded.
+- SIGTERM: no new connections, open streams finish within the drain timeout; a second SIGTERM, or the timeout,
+  resets what is left.
+"""
+
+import asyncio
+import socket
+import time
+from pathlib import Path
+from random import SystemRandom
+from typing import Any
+
+from proxy_client.metrics import SocksMetrics
+from proxy_client.settings import ProxyClientSettings
+from proxy_client.socks import SocksConnection
+from servicekit.errors import CannotStartError
+from servicekit.logs import get_logger
+from servicekit.metrics import MetricsServer, registry
+from servicekit.run import Stop
+from tunnel.engine.aioquic import client_engine
+from tunnel.engine.settings import ClientTls, EngineLimits
+from tunnel.errors import Cause
+from tunnel.metrics import SessionCollector, handshake_histogram
+from tunnel.net.bind import bound_socket
+from tunnel.net.client_socket import path_mtu, resolve, unbound_socket
+from tunnel.net.credentials import Users, read_token
+from tunnel.net.driver import ConnectionEvent, Driver
+from tunnel.net.listener import TcpListener
+from tunnel.net.reset_watch import ResetWatch
+from tunnel.net.udp import UdpEndpoint
+from tunnel.net.waiting import first_of
+from tunnel.report import describe
+from tunnel.session import events
+from tunnel.session.client import ClientSession
+from tunnel.session.settings import SessionSettings
+from tunnel.target import Target
+
+RESOLVE_TIMEOUT_S = 5.0
+STOPPING_S = 1.0
+"""How long resets and a last close may take to get out."""
+
+
+class ProxyClient:
+    """Made inside the running loop; `run` is its whole life."""
+
+    def __init__(self, settings: ProxyClientSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._log = get_logger()
+        self._registry = registry()
+        self._metrics = SocksMetrics(self._registry)
+        self._handshakes = handshake_histogram(self._registry, "client")
+        self._users = _read_users(settings.users_file)
+        self._watch = ResetWatch(self._loop)
+        self._connections: set[SocksConnection] = set()
+        self._quiet = asyncio.Event()
+        self._draining = False
+        self._resolving: asyncio.Task[None] | None = None
+        self._attempts = 0
+        self._udp_socket = unbound_socket()
+        self._session = self._make_session()
+        self._registry.register(SessionCollector(self._session, "client"))
+        self._driver = Driver(
+            self._loop,
+            self._session,
+            on_dial=_no_dials,
+            on_connection_event=self._on_connection_event,
+            on_fault=self._on_fault,
+        )
+
+    def _make_session(self) -> ClientSession:
+        settings = self._settings
+        tls = ClientTls(
+            server_name=settings.server_name or settings.server.host,
+            ca_file=settings.ca_file,
+            pin_sha256=bytes.fromhex(settings.pin_sha256) if settings.pin_sha256 else None,
+            insecure=settings.insecure,
+        )
+        if settings.insecure:
+            self._log.warning("insecure", detail="the server is not verified: anybody could be it")
+        try:
+            engine = client_engine(tls, EngineLimits(datagram_cap_bytes=settings.max_datagram_bytes), path_mtu)
+        except (OSError, ValueError) as error:
+            raise CannotStartError(f"--ca-file {settings.ca_file}: {error}") from error
+        session_settings = SessionSettings(
+            open_timeout_s=settings.open_timeout_s,
+            half_closed_linger_s=settings.half_closed_linger_s,
+            stream_idle_s=settings.idle_timeout_s,
+        )
+        token = _read_token(settings.token_file)
+        return ClientSession(engine, session_settings, token=token, rng=SystemRandom(), now=Driver.now())
+
+    async def run(self, stop: Stop) -> int:
+        """Serves until `stop`; the exit code."""
+        with MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready):
+            listener = self._listen()
+            endpoint = UdpEndpoint(self._loop, self._udp_socket, self._driver.on_batch, self._driver.on_writable)
+            self._driver.start(endpoint)
+            self._log.info("ready")
+            await stop.draining.wait()
+            listener.close()
+            await self._drain(stop)
+            self._driver.close()
+            self._watch.close()
+        self._log.info("stopped")
+        return 0
+
+    def _listen(self) -> TcpListener:
+        wanted = self._settings.listen
+        try:
+            sock = bound_socket(wanted.host, wanted.port, socket.SOCK_STREAM)
+        except OSError as error:
+            raise CannotStartError(f"--listen {wanted}: {error.strerror or error}") from error
+        listener = TcpListener(self._loop, sock, self._on_accept, self._on_shortage)
+        address = listener.address
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        self._log.info("listening", listener="socks", address=f"{host}:{address[1]}")
+        return listener
+
+    def _why_not_ready(self) -> str | None:
+        if self._draining:
+            return "draining"
+        return None if self._session.is_up else f"there is no connection to {self._settings.server}"
+
+    # SOCKS connections.
+
+    def _on_accept(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
+        connection = SocksConnection(
+            self._loop,
+            sock,
+            address,
+            driver=self._driver,
+            session=self._session,
+            watch=self._watch,
+            check_credentials=self._users.check if self._users else None,
+            timeout_s=self._settings.socks_timeout_s,
+            observer=self,
+            clock=time.monotonic,
+        )
+        self._connections.add(connection)
+        self._metrics.active.inc()
+
+    def _on_shortage(self, error: OSError) -> None:
+        self._log.error("cannot_accept", reason=error.strerror, connections=len(self._connections))
+
+    def replied(self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float) -> None:
+        """See `Observer`."""
+        self._metrics.replied(cause, seconds, answered=target is not None)
+        if cause is not Cause.NONE:
+            where = {} if target is None else {"target": str(target)}
+            self._log.warning("request_failed", peer=peer, cause=cause.label, detail=detail, **where)
+        else:
+            self._log.debug("request_connected", peer=peer, target=str(target), ms=round(seconds * 1000, 1))
+
+    def closed(self, connection: SocksConnection) -> None:
+        """See `Observer`."""
+        if connection in self._connections:
+            self._connections.remove(connection)
+            self._metrics.active.dec()
+            self._note_quiet()
+
+    # The tunnel.
+
+    def _on_connection_event(self, event: ConnectionEvent) -> None:
+        if (line := describe(event)) is not None:
+            level, name, fields = line
+            getattr(self._log, level)(name, server=str(self._settings.server), **fields)
+        match event:
+            case events.ConnectWanted():
+                self._resolving = self._loop.create_task(self._resolve(), name="resolve")
+            case events.ConnectionUp(handshake_s=handshake_s):
+                self._handshakes.labels("client").observe(handshake_s)
+                self._attempts = 0
+            case events.ConnectionDown():
+                self._note_quiet()
+            case _:
+                pass
+
+    async def _resolve(self) -> None:
+        """Asks anew at each connect: the server may have moved. Failed attempts go through the addresses."""
+        server = self._settings.server
+        try:
+            addresses = await resolve(self._udp_socket, server.host, server.port, RESOLVE_TIMEOUT_S)
+        except (OSError, TimeoutError) as error:
+            reason = "the resolver did not answer in time" if isinstance(error, TimeoutError) else str(error)
+            self._log.warning("server_not_found", server=str(server), reason=reason)
+            self._session.connect_failed(Driver.now())
+        else:
+            self._session.connect(addresses[self._attempts % len(addresses)], Driver.now())
+            self._attempts += 1
+        self._driver.wake()
+
+    def _on_fault(self, error: Exception) -> None:
+        self._log.error("internal_error", exc_info=error)
+
+    # Leaving.
+
+    async def _drain(self, stop: Stop) -> None:
+        self._draining = True
+        self._log.info("draining", connections=len(self._connections), streams=self._session.stream_count)
+        self._session.drain(Driver.now())
+        self._driver.wake()
+        self._note_quiet()
+        quiet = await first_of(self._settings.drain_timeout_s, self._quiet, stop.now)
+        if not quiet:
+            self._log.warning("drain_cut", connections=len(self._connections), streams=self._session.stream_count)
+            for connection in list(self._connections):
+                connection.abort()
+            self._session.close(Cause.SHUTTING_DOWN, Driver.now())
+            self._driver.wake()
+            await first_of(STOPPING_S, self._quiet)
+        if self._resolving is not None:
+            self._resolving.cancel()
+
+    def _note_quiet(self) -> None:
+        if self._draining and not self._connections and not self._session.connection_count:
+            self._quiet.set()
+
+
+def _no_dials(event: events.Dial) -> None:
+    raise AssertionError(f"a client was asked to dial {event.target}")
+
+
+def _read_users(path: Path | None) -> Users | None:
+    if path is None:
+        return None
+    try:
+        return Users.read(path)
+    except (OSError, ValueError) as error:
+        raise CannotStartError(f"--users-file {path}: {error}") from error
+
+
+def _read_token(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        return read_token(path)
+    except (OSError, ValueError) as error:
+        raise CannotStartError(f"--token-file {path}: {error}") from error

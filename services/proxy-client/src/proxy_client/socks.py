@@ -1,0 +1,137 @@
+"""One SOCKS client: its handshake, then a relay.
+
+Rules:
+- The handshake is bounded in time and bytes (F28); every refusal is answered as precisely as SOCKS can, then logged.
+- The reply goes out in one write, in front of the stream's bytes. What came behind the request goes with OPEN (F22).
+- From the request on, the relay has the socket: a half-close before the reply is forwarded like any other.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from tunnel.errors import Cause
+from tunnel.net.driver import Driver
+from tunnel.net.relay import FAREWELL_S, Relay
+from tunnel.net.reset_watch import ResetWatch
+from tunnel.net.tcp import READ_BYTES_MAX, TcpSocket
+from tunnel.session.client import ClientSession
+from tunnel.session.events import Replied
+from tunnel.socks5 import Close, Event, Handshake, Request, Write
+from tunnel.socks5.handshake import CheckCredentials
+from tunnel.target import Target
+
+
+class Observer(Protocol):
+    """Who counts and logs."""
+
+    def replied(self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float) -> None:
+        """The handshake is over: by the reply to a request, or because there was none."""
+
+    def closed(self, connection: "SocksConnection") -> None:
+        """The connection has left."""
+
+
+class SocksConnection:
+    """Implements `TcpEvents` until its request is whole; the relay does from then on."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        address: tuple[Any, ...],
+        *,
+        driver: Driver,
+        session: ClientSession,
+        watch: ResetWatch,
+        check_credentials: CheckCredentials | None,
+        timeout_s: float,
+        observer: Observer,
+        clock: Callable[[], float],
+    ) -> None:
+        self._peer = f"{address[0]}:{address[1]}"
+        self._driver = driver
+        self._session = session
+        self._observer = observer
+        self._clock = clock
+        self._began_at = clock()
+        self._handshake = Handshake(check_credentials)
+        self._target: Target | None = None
+        self._relay: Relay | None = None
+        self._timer = loop.call_later(timeout_s, self._timed_out)
+        self._socket = TcpSocket(loop, sock, self, Cause.APPLICATION_RESET, watch)
+        self._socket.read_bytes_max = self._handshake.wanted
+        self._socket.resume_reading()
+
+    def abort(self) -> None:
+        """The program stops at once."""
+        if self._relay is None:
+            self._socket.abort()
+            self._end()
+
+    # The handshake.
+
+    def on_data(self, data: bytes) -> None:
+        self._perform(self._handshake.receive(data))
+        if self._relay is None:
+            self._socket.read_bytes_max = self._handshake.wanted
+
+    def on_eof(self) -> None:
+        self._perform(self._handshake.receive_eof())
+
+    def on_taken(self, count: int) -> None:
+        """Only the handshake's own answers."""
+
+    def on_finished(self) -> None:
+        """Only after `leave`."""
+
+    def on_write_error(self, cause: Cause) -> None:
+        self.on_error(cause)
+        self._socket.abort()
+
+    def on_error(self, cause: Cause) -> None:
+        self._observer.replied(self._peer, cause, "in the middle of its handshake", None, self._elapsed_s)
+        self._end()
+
+    def _timed_out(self) -> None:
+        self._perform(self._handshake.timed_out())
+
+    def _perform(self, events: list[Event]) -> None:
+        for event in events:
+            match event:
+                case Write(data):
+                    self._socket.write(data)
+                case Request(target, _):
+                    self._request(target)
+                case Close(cause, detail):
+                    self._observer.replied(self._peer, cause, detail, None, self._elapsed_s)
+                    self._socket.leave(FAREWELL_S)
+                    self._end()
+
+    def _request(self, target: Target) -> None:
+        self._timer.cancel()
+        self._target = target
+        stream = self._session.open(target, self._handshake.take_early(), self._clock())
+        self._relay = Relay(self._driver, stream, on_closed=self._end, on_replied=self._replied)
+        self._socket.read_bytes_max = READ_BYTES_MAX
+        self._socket.hand_over(self._relay)
+        self._relay.attach(self._socket)
+        self._driver.wake()
+
+    def _replied(self, event: Replied) -> None:
+        assert self._relay is not None
+        reply = self._handshake.reply(event.cause, event.bound)
+        self._observer.replied(self._peer, event.cause, event.cause.summary, self._target, self._elapsed_s)
+        if event.cause is Cause.NONE:
+            self._relay.write_reply(reply)
+        else:
+            self._relay.refuse(reply)
+
+    def _end(self) -> None:
+        self._timer.cancel()
+        self._observer.closed(self)
+
+    @property
+    def _elapsed_s(self) -> float:
+        return self._clock() - self._began_at

@@ -1,0 +1,25 @@
+"""The command `proxy-server`."""
+
+import sys
+
+from proxy_server.settings import ProxyServerSettings
+from servicekit import logs
+from servicekit.run import Stop, run
+from servicekit.settings import load
+
+
+def main() -> None:
+    """Reads the settings, then serves until SIGTERM."""
+    settings = load(ProxyServerSettings, prog="proxy-server")
+    logs.configure(settings.log_format, settings.log_level, "proxy-server")
+
+    async def serve(stop: Stop) -> int:
+        from proxy_server.app import ProxyServer  # aioquic takes a while to import: not for --help.
+
+        return await ProxyServer(settings).run(stop)
+
+    sys.exit(run(serve))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""The program: a QUIC socket, a session, the dials, and what is counted and logged.
+
+Rules:
+- SIGTERM: GOAWAY, no new streams, open ones finish within the drain timeout; a second SIGTERM, or the timeout,
+  resets what is left.
+- Each start has an instance id of its own: by it a client knows that a restarted server has forgotten everything.
+"""
+
+import asyncio
+import secrets
+import socket
+from random import SystemRandom
+
+from proxy_server import dev_certificate
+from proxy_server.dialling import Dialling
+from proxy_server.metrics import DialMetrics
+from proxy_server.settings import ProxyServerSettings
+from servicekit.errors import CannotStartError
+from servicekit.logs import get_logger
+from servicekit.metrics import MetricsServer, registry
+from servicekit.run import Stop
+from tunnel.engine.aioquic import server_engine
+from tunnel.engine.settings import EngineLimits, ServerTls
+from tunnel.errors import Cause
+from tunnel.metrics import SessionCollector, handshake_histogram
+from tunnel.net.bind import bound_socket
+from tunnel.net.credentials import Tokens
+from tunnel.net.driver import ConnectionEvent, Driver
+from tunnel.net.egress import EgressPolicy
+from tunnel.net.udp import UdpEndpoint
+from tunnel.net.waiting import first_of
+from tunnel.report import describe
+from tunnel.session import events
+from tunnel.session.server import ServerSession
+from tunnel.session.settings import SessionSettings
+from tunnel.target import Target
+from tunnel.wire.codec import INSTANCE_ID_BYTES
+
+STOPPING_S = 1.0
+"""How long resets and a last close may take to get out."""
+
+
+class ProxyServer:
+    """Made inside the running loop; `run` is its whole life."""
+
+    def __init__(self, settings: ProxyServerSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._log = get_logger()
+        self._registry = registry()
+        self._metrics = DialMetrics(self._registry)
+        self._handshakes = handshake_histogram(self._registry, "server")
+        self._quiet = asyncio.Event()
+        self._draining = False
+        self._listening = False
+        self._session = self._make_session()
+        self._registry.register(SessionCollector(self._session, "server"))
+        self._driver = Driver(
+            self._loop,
+            self._session,
+            on_dial=self._on_dial,
+            on_connection_event=self._on_connection_event,
+            on_fault=self._on_fault,
+        )
+        self._dialling = Dialling(
+            self._loop,
+            self._driver,
+            self._session,
+            _policy(settings),
+            timeout_s=settings.dial_timeout_s,
+            on_dialled=self._on_dialled,
+            on_closed=self._note_quiet,
+        )
+        self._metrics.active.set_function(lambda: self._dialling.active)
+
+    def _make_session(self) -> ServerSession:
+        settings = self._settings
+        tls, tokens = _credentials(settings)
+        limits = EngineLimits(max_connections=settings.max_connections, datagram_cap_bytes=settings.max_datagram_bytes)
+        try:
+            engine = server_engine(tls, limits)
+        except (OSError, ValueError) as error:
+            raise CannotStartError(f"--certificate {tls.certificate_file}: {error}") from error
+        session_settings = SessionSettings(
+            half_closed_linger_s=settings.half_closed_linger_s,
+            stream_idle_s=settings.idle_timeout_s,
+            end_rescue=settings.end_rescue,
+        )
+        return ServerSession(
+            engine,
+            tokens.name_of,
+            session_settings,
+            instance_id=secrets.token_bytes(INSTANCE_ID_BYTES),
+            rng=SystemRandom(),
+            now=Driver.now(),
+            max_streams=limits.max_streams,
+        )
+
+    async def run(self, stop: Stop) -> int:
+        """Serves until `stop`; the exit code."""
+        with MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready):
+            self._listen()
+            self._log.info("ready")
+            await stop.draining.wait()
+            await self._drain(stop)
+            self._dialling.close()
+            self._driver.close()
+        self._log.info("stopped")
+        return 0
+
+    def _listen(self) -> None:
+        wanted = self._settings.listen
+        try:
+            sock = bound_socket(wanted.host, wanted.port, socket.SOCK_DGRAM)
+        except OSError as error:
+            raise CannotStartError(f"--listen {wanted}: {error.strerror or error}") from error
+        endpoint = UdpEndpoint(self._loop, sock, self._driver.on_batch, self._driver.on_writable)
+        self._driver.start(endpoint)
+        self._listening = True
+        host = f"[{endpoint.address[0]}]" if ":" in endpoint.address[0] else endpoint.address[0]
+        self._log.info("listening", listener="quic", address=f"{host}:{endpoint.address[1]}")
+
+    def _why_not_ready(self) -> str | None:
+        if self._draining:
+            return "draining"
+        return None if self._listening else "not listening yet"
+
+    def _on_dial(self, event: events.Dial) -> None:
+        self._dialling.start(event)
+
+    def _on_dialled(self, target: Target, cause: Cause, detail: str, seconds: float) -> None:
+        self._metrics.dialled(cause, seconds)
+        if cause is Cause.NONE:
+            self._log.debug("dialled", target=str(target), ms=round(seconds * 1000, 1))
+        else:
+            self._log.warning("dial_failed", target=str(target), cause=cause.label, detail=detail)
+
+    def _on_connection_event(self, event: ConnectionEvent) -> None:
+        if (line := describe(event)) is not None:
+            level, name, fields = line
+            getattr(self._log, level)(name, **fields)
+        match event:
+            case events.ConnectionUp(handshake_s=handshake_s):
+                self._handshakes.labels("server").observe(handshake_s)
+            case events.ConnectionDown():
+                self._note_quiet()
+            case _:
+                pass
+
+    def _on_fault(self, error: Exception) -> None:
+        self._log.error("internal_error", exc_info=error)
+
+    # Leaving.
+
+    async def _drain(self, stop: Stop) -> None:
+        self._draining = True
+        self._log.info("draining", connections=self._session.connection_count, streams=self._session.stream_count)
+        self._session.drain(Driver.now())
+        self._driver.wake()
+        self._note_quiet()
+        if not await first_of(self._settings.drain_timeout_s, self._quiet, stop.now):
+            self._log.warning("drain_cut", streams=self._session.stream_count)
+            self._session.close(Cause.SHUTTING_DOWN, Driver.now())
+            self._driver.wake()
+            await first_of(STOPPING_S, self._quiet)
+
+    def _note_quiet(self) -> None:
+        if self._draining and not self._session.connection_count and not self._driver.handlers:
+            self._quiet.set()
+
+
+def _policy(settings: ProxyServerSettings) -> EgressPolicy:
+    try:
+        return EgressPolicy.parse(settings.egress_allow)
+    except ValueError as error:
+        raise CannotStartError(f"--egress-allow: {error}") from error
+
+
+def _credentials(settings: ProxyServerSettings) -> tuple[ServerTls, Tokens]:
+    """The certificate, and who may use the server."""
+    try:
+        named = Tokens.read(settings.tokens_file) if settings.tokens_file is not None else Tokens({})
+    except (OSError, ValueError) as error:
+        raise CannotStartError(f"--tokens-file {settings.tokens_file}: {error}") from error
+    if settings.dev_certificate is None:
+        assert settings.certificate is not None
+        assert settings.private_key is not None
+        return ServerTls(settings.certificate, settings.private_key), named
+    try:
+        made = dev_certificate.ensure(settings.dev_certificate)
+    except OSError as error:
+        raise CannotStartError(f"--dev-certificate {settings.dev_certificate}: {error.strerror or error}") from error
+    return ServerTls(made.certificate, made.key), named.with_file("dev", made.token)

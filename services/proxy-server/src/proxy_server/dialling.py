@@ -1,0 +1,102 @@
+"""From a request to a relay: dial the target, answer, join the two.
+
+Rules:
+- A dial is bounded in time, and ends at once when its stream does. Its task has one owner: `Dialling`.
+- The answer does not wait for a byte of the target's (F17); bytes of the client's are held meanwhile, within a window.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable
+
+from tunnel.errors import Cause
+from tunnel.net.dial import DialError, dial
+from tunnel.net.driver import Driver
+from tunnel.net.egress import EgressPolicy
+from tunnel.net.relay import Relay
+from tunnel.net.reset_watch import ResetWatch
+from tunnel.net.tcp import TcpSocket
+from tunnel.session.events import Dial
+from tunnel.session.server import ServerSession
+from tunnel.target import Target
+
+OnDialled = Callable[[Target, Cause, str, float], None]
+"""Target, cause (NONE for success), detail and seconds."""
+
+
+class Dialling:
+    """All dials and relays of one server."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        driver: Driver,
+        session: ServerSession,
+        policy: EgressPolicy,
+        *,
+        timeout_s: float,
+        on_dialled: OnDialled,
+        on_closed: Callable[[], None],
+    ) -> None:
+        self.watch = ResetWatch(loop)
+        self._loop = loop
+        self._driver = driver
+        self._session = session
+        self._policy = policy
+        self._timeout_s = timeout_s
+        self._on_dialled = on_dialled
+        self._on_closed = on_closed
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+
+    def start(self, event: Dial) -> None:
+        """A client's request."""
+        relay = Relay(self._driver, event.stream, on_closed=lambda: self._closed(event.stream))
+        task = self._loop.create_task(self._dial(event.target, relay), name=f"dial stream {event.stream}")
+        self._tasks[event.stream] = task
+        task.add_done_callback(lambda done: self._done(event.stream, done))
+
+    @property
+    def active(self) -> int:
+        return len(self._tasks)
+
+    def close(self) -> None:
+        """Gives up the dials under way."""
+        for task in self._tasks.values():
+            task.cancel()
+        self.watch.close()
+
+    async def _dial(self, target: Target, relay: Relay) -> None:
+        began_at = self._loop.time()
+        try:
+            sock = await dial(target, self._policy, timeout_s=self._timeout_s)
+        except DialError as error:
+            self._session.refused(relay.stream, error.cause, Driver.now())
+            self._on_dialled(target, error.cause, error.detail, self._loop.time() - began_at)
+            relay.close()
+        else:
+            self._session.dialled(relay.stream, _bound(sock), Driver.now())
+            self._on_dialled(target, Cause.NONE, "", self._loop.time() - began_at)
+            relay.attach(TcpSocket(self._loop, sock, relay, Cause.TARGET_RESET, self.watch))
+        self._driver.wake()
+
+    def _closed(self, stream: int) -> None:
+        """The relay is over: with it a dial that still runs."""
+        task = self._tasks.get(stream)
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+        self._on_closed()
+
+    def _done(self, stream: int, task: asyncio.Task[None]) -> None:
+        del self._tasks[stream]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._session.refused(stream, Cause.INTERNAL, Driver.now())
+            self._driver.wake()
+            raise error  # For the loop's handler, which logs it.
+
+
+def _bound(sock: socket.socket) -> Target | None:
+    host, port = sock.getsockname()[:2]
+    try:
+        return Target.of(host.partition("%")[0], port)
+    except ValueError:
+        return None

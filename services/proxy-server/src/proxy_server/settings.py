@@ -1,0 +1,49 @@
+"""The settings of proxy-server."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from servicekit.address import Address
+from servicekit.settings import MetricsListen, Settings
+
+
+class ProxyServerSettings(Settings):
+    """Takes QUIC connections of proxy-client and dials what they ask for."""
+
+    model_config = SettingsConfigDict(env_prefix="PROXY_SERVER_")
+
+    listen: Address = Field(Address("0.0.0.0", 4433), description="where QUIC is spoken (UDP); port 0 takes a free one")
+    certificate: Path | None = Field(None, description="PEM file of the certificate and its chain")
+    private_key: Path | None = Field(None, description="PEM file of its private key")
+    dev_certificate: Path | None = Field(
+        None, description="directory for a CA, a certificate and a token of our own, made once: to try things out"
+    )
+    tokens_file: Path | None = Field(None, description="file with name:token lines; only these clients are served")
+    egress_allow: tuple[str, ...] = Field(
+        (),
+        description="a network (CIDR) that targets may be in though it is not public, or own: this machine's addresses",
+    )
+    end_rescue: bool = Field(True, description="announce ends that were not confirmed in time a second way")
+    metrics_listen: MetricsListen = Address("127.0.0.1", 9102)
+    engine: Literal["auto", "aioquic"] = Field("auto", description="the QUIC library")
+    dial_timeout_s: float = Field(10.0, gt=0, le=60, description="how long a target may take to resolve and connect")
+    half_closed_linger_s: float = Field(
+        300.0, gt=0, le=86400, description="how long a stream with one direction ended may stand still"
+    )
+    idle_timeout_s: float = Field(3600.0, gt=0, le=86400, description="how long an open stream may stand still")
+    drain_timeout_s: float = Field(20.0, ge=0, le=3600, description="how long SIGTERM waits for open streams")
+    max_connections: int = Field(1024, ge=1, le=100_000, description="connections at a time")
+    max_datagram_bytes: int = Field(16384, ge=1200, le=65000, description="no datagram is larger, whatever the path")
+
+    @model_validator(mode="after")
+    def _a_certificate(self) -> Self:
+        if (self.certificate is None) != (self.private_key is None):
+            raise ValueError("--certificate and --private-key go together")
+        if (self.certificate is None) == (self.dev_certificate is None):
+            raise ValueError("give --certificate and --private-key, or --dev-certificate")
+        if self.certificate is not None and self.tokens_file is None:
+            raise ValueError("--tokens-file is required: without it anybody could use this server")
+        return self
