@@ -44,7 +44,7 @@ def registry() -> CollectorRegistry:
 
     For the whole process it switches off the `_created` series, which double the number of series and tell little.
     """
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     fresh = CollectorRegistry()
     ProcessCollector(registry=fresh)
     PlatformCollector(registry=fresh)
