@@ -1,0 +1,508 @@
+"""aioquic's connection with honest flow control and safe endings. The only file that touches aioquic's private members.
+
+Rules:
+- Credit is granted from `consumed`, not on arrival: the two methods that write MAX_STREAM_DATA and MAX_DATA only send
+  the limits that are set here, where `credit` puts them.
+- Bytes of streams that were stopped or reset are credited to the connection exactly once: up to the highest offset
+  the peer has used, which counts what arrived out of order and what a RESET_STREAM claims.
+- `write` takes what the stream's credit and the send cap allow. The control stream is exempt from the cap and is
+  served first in every flush.
+- An ending can always cross a call: each call looks at the state first, because aioquic raises or misbehaves for
+  streams that are finished, reset, stopped or discarded.
+- A stream's record goes when aioquic has discarded the stream and everything that was delivered is consumed. Until
+  then it counts against MAX_STREAMS, so unread bytes are bounded by streams x window (F15, F20).
+
+tests/unit/tunnel/engine/aioquic/test_canaries.py fails within seconds when a release changes what is relied on here.
+"""
+
+from collections.abc import Iterable
+from enum import Enum, auto
+from itertools import islice
+from typing import Any, cast
+
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import (
+    CONNECTION_LIMIT_FRAME_CAPACITY,
+    END_STATES,
+    MAX_STREAM_DATA_FRAME_CAPACITY,
+    Limit,
+    QuicConnection,
+    QuicConnectionState,
+    QuicNetworkPath,
+    QuicReceiveContext,
+)
+from aioquic.quic.events import ConnectionTerminated
+from aioquic.quic.packet import QuicFrameType
+from aioquic.quic.packet_builder import QuicPacketBuilder, QuicSentPacket
+from aioquic.quic.recovery import QuicPacketSpace
+from aioquic.quic.stream import QuicStream
+from cryptography.x509 import Certificate
+
+from tunnel.engine.aioquic.credit import ConnectionCredit, StreamCredit, WindowBudget
+from tunnel.engine.port import CONTROL_STREAM, Stats
+from tunnel.engine.settings import KIB, EngineLimits
+
+SHARE_BYTES = 16 * KIB
+"""What each stream that waits for the send cap is offered in its turn, at least."""
+
+WORTHWHILE_BYTES = 4 * KIB
+"""A stream is woken for so much credit, or for any when it has nothing left to send."""
+
+
+class Sending(Enum):
+    OPEN = auto()
+    FINISHED = auto()
+    """FIN was written; it may still be lost, repeated, or overtaken by a reset."""
+    RESET = auto()
+    """By us, or by the peer's STOP_SENDING."""
+
+
+class Receiving(Enum):
+    OPEN = auto()
+    FINISHED = auto()
+    """The peer's FIN was delivered. Bytes before it may still wait for their reader."""
+    DISCARDING = auto()
+    """Stopped here or reset by the peer: nothing is reported or consumed any more, everything is credited."""
+
+
+class _Record:
+    """What aioquic does not keep of a stream."""
+
+    __slots__ = ("credit", "delivered_bytes", "receiving", "sending")
+
+    def __init__(self, credit: StreamCredit) -> None:
+        self.credit = credit
+        self.delivered_bytes = 0
+        self.receiving = Receiving.OPEN
+        self.sending = Sending.OPEN
+
+    @property
+    def unread_bytes(self) -> int:
+        return self.delivered_bytes - self.credit.consumed_bytes
+
+
+class Connection(QuicConnection):
+    """`now` of the last datagram, flush or timer is good enough for what `consume` measures: `self.now`."""
+
+    def __init__(
+        self, configuration: QuicConfiguration, limits: EngineLimits, budget: WindowBudget, now: float, **retry: Any
+    ) -> None:
+        """`retry` holds aioquic's original_destination_connection_id and retry_source_connection_id, for a server."""
+        super().__init__(configuration=configuration, **retry)
+        self.now = now
+        self.packets_received = 0
+        self.packets_lost = 0
+        self.last_received_at: float | None = None
+        self.flow_control_waits = 0
+
+        self._limits = limits
+        self._budget = budget
+        self._credit = ConnectionCredit(
+            limits.max_streams * limits.stream_window_floor_bytes + limits.control_window_bytes
+        )
+        self._records: dict[int, _Record] = {}
+        self._ending: set[int] = set()
+        """Streams that ended in both directions; one of the next flushes discards them."""
+        self._lingering: set[int] = set()
+        """Streams that aioquic has discarded while delivered bytes wait for their reader."""
+        self._accepted_bytes = 0
+        self._dropped_bytes = 0
+        self._short_of_credit: dict[int, None] = {}
+        self._short_of_room: dict[int, None] = {}
+        """Streams whose `write` came up short, and of what; longest wait first."""
+        self._wants_stream = False
+        self._ping_number = 0
+
+        # Only the client opens streams, and only bidirectional ones.
+        self._greeted = self._is_client
+        self._streams_granted = 0 if self._is_client else limits.greeting_streams
+        _announce(self._local_max_streams_bidi, self._streams_granted)
+        _announce(self._local_max_streams_uni, 0)
+        if self._is_client:
+            _announce(self._local_max_data, self._credit.window_bytes)
+        self._count_losses()
+
+    # Streams, as the port has them.
+
+    def accept(self) -> None:
+        """Lifts a server's limits from those of the greeting to the full ones."""
+        self._greeted = True
+        self._grant_connection_credit()
+        self._grant_streams()
+
+    def open_stream(self) -> int | None:
+        """Takes the next stream id, or None while the peer allows no more."""
+        if not self._stream_available():
+            self._wants_stream = True
+            return None
+        stream_id = self.get_next_available_stream_id()
+        self.send_stream_data(stream_id, b"")  # makes the stream, so that the id is taken (F16)
+        self._record(stream_id)
+        return stream_id
+
+    def take_streams_available(self) -> bool:
+        """Whether a stream can be opened now, where that was refused before. True once."""
+        if not self._wants_stream or not self._stream_available():
+            return False
+        self._wants_stream = False
+        return True
+
+    def write(self, stream_id: int, data: bytes | memoryview) -> int:
+        """Takes as much of `data` as there is credit and room for, and returns how much that is."""
+        record, stream = self._records.get(stream_id), self._streams.get(stream_id)
+        if record is None or stream is None or record.sending is not Sending.OPEN:
+            return 0
+        size = len(data)
+        credit = _credit_left(stream)
+        room = size if stream_id == CONTROL_STREAM else self._room(stream_id)
+        taken = max(0, min(size, credit, room))
+        if taken:
+            # The send buffer copies it, so a view is as good as bytes.
+            self.send_stream_data(stream_id, cast("bytes", data if taken == size else data[:taken]))
+            self._accepted_bytes += taken
+            self._stop_waiting(stream_id)
+        if taken < size:
+            self.flow_control_waits += 1
+            waiting = self._short_of_credit if taken == credit else self._short_of_room
+            waiting.setdefault(stream_id)
+        return taken
+
+    def take_writable(self) -> list[int]:
+        """The waiting streams that have credit and room again, in turn; they wait no longer."""
+        writable: list[int] = []
+        for stream_id in [stream_id for stream_id in self._short_of_credit if self._has_credit(stream_id)]:
+            del self._short_of_credit[stream_id]
+            if stream_id == CONTROL_STREAM:
+                writable.append(stream_id)
+            else:
+                self._short_of_room.setdefault(stream_id)
+        if self._short_of_room:
+            cap = self._limits.send_cap_bytes
+            room = cap - self._unsent_bytes()
+            # A quarter of the cap at least, so that a wake-up is worth its cost; three quarters keep the line busy.
+            turns = -(-room // SHARE_BYTES) if 4 * room >= cap else 0
+            for stream_id in list(islice(self._short_of_room, turns)):
+                del self._short_of_room[stream_id]
+                writable.append(stream_id)
+        return writable
+
+    def finish(self, stream_id: int) -> None:
+        record = self._records.get(stream_id)
+        if record is not None and record.sending is Sending.OPEN:
+            self.send_stream_data(stream_id, b"", end_stream=True)
+            self._end_sending(stream_id, record, Sending.FINISHED)
+
+    def reset(self, stream_id: int, code: int) -> None:
+        record, stream = self._records.get(stream_id), self._streams.get(stream_id)
+        if record is None or stream is None or record.sending is Sending.RESET or stream.sender.is_finished:
+            return
+        self.reset_stream(stream_id, code)
+        self._drop_unsent(stream)
+        self._end_sending(stream_id, record, Sending.RESET)
+
+    def stop(self, stream_id: int, code: int) -> None:
+        record, stream = self._records.get(stream_id), self._streams.get(stream_id)
+        if record is None or record.receiving is Receiving.DISCARDING:
+            return
+        if stream is not None and not stream.receiver.is_finished:
+            self.stop_stream(stream_id, code)
+        self._discard_arrivals(stream_id, record)
+
+    def consume(self, stream_id: int, count: int) -> bool:
+        """Credits the peer with `count` bytes; whether there is something to tell it."""
+        record = self._records.get(stream_id)
+        if record is None:
+            return False
+        count = min(count, record.unread_bytes)
+        if count <= 0:
+            return False
+        credit, stream = record.credit, self._streams.get(stream_id)
+        self._credit.consumed_bytes += count
+        self._credit.growth_bytes += credit.consume(
+            count, self.now, self.rtt_s, self._limits.stream_window_cap_bytes, self._budget
+        )
+        tell = self._grant_connection_credit()
+        if stream is None:
+            tell = (self._forget(stream_id, record) and self._grant_streams()) or tell
+        elif record.receiving is Receiving.OPEN and credit.worth_telling(stream.max_stream_data_local):
+            stream.max_stream_data_local = credit.limit_bytes
+            tell = True
+        return tell
+
+    def release(self) -> None:
+        """Gives the growth of all windows back to the budget. For a connection that has ended."""
+        for record in self._records.values():
+            self._budget.give_back(record.credit.growth_bytes)
+        self._records.clear()
+        self._ending.clear()
+
+    # What aioquic's events say about streams; each tells whether that is to be reported.
+
+    def on_data(self, stream_id: int, count: int, end: bool) -> bool:
+        """`count` bytes came in order. Those of a stream that was stopped here are credited at once."""
+        record = self._record(stream_id)
+        record.delivered_bytes += count
+        if record.receiving is Receiving.DISCARDING:
+            self._discard_arrivals(stream_id, record)
+            return False
+        if end:
+            record.receiving = Receiving.FINISHED
+            self._note_ending(stream_id, record)
+        return True
+
+    def on_reset(self, stream_id: int) -> bool:
+        """RESET_STREAM came: what is not consumed yet is credited now, up to the final size it claims."""
+        record = self._record(stream_id)
+        report = record.receiving is not Receiving.DISCARDING
+        self._discard_arrivals(stream_id, record)
+        return report
+
+    def on_stop_sending(self, stream_id: int) -> bool:
+        """STOP_SENDING came, and aioquic has reset the stream unless it had ended before."""
+        record, stream = self._record(stream_id), self._streams.get(stream_id)
+        if stream is None or record.sending is Sending.RESET or stream.sender.is_finished:
+            return False
+        self._drop_unsent(stream)
+        self._end_sending(stream_id, record, Sending.RESET)
+        return True
+
+    def on_flushed(self) -> bool:
+        """Forgets the streams that the flush has discarded; whether there is now something to tell the peer."""
+        discarded = [stream_id for stream_id in self._ending if stream_id not in self._streams]
+        for stream_id in discarded:
+            self._ending.remove(stream_id)
+            self._forget(stream_id, self._records[stream_id])
+        return bool(discarded) and self._grant_streams()
+
+    # State.
+
+    @property
+    def established(self) -> bool:
+        return self._handshake_complete
+
+    @property
+    def ending(self) -> tuple[ConnectionTerminated, bool] | None:
+        """How the connection ends, as soon as that is known, and whether the peer decided it."""
+        if self._close_event is None:
+            return None
+        return self._close_event, self._state == QuicConnectionState.DRAINING
+
+    @property
+    def silent(self) -> bool:
+        """Whether it neither sends nor listens any more: it only drains, or is gone."""
+        return self._state in END_STATES
+
+    @property
+    def started(self) -> bool:
+        """Whether a packet was read far enough to answer it."""
+        return bool(self._network_paths)
+
+    @property
+    def stream_count(self) -> int:
+        """Streams that anything at all is kept of."""
+        return len(self._records.keys() | self._streams.keys())
+
+    @property
+    def peer_certificate(self) -> Certificate | None:
+        return self.tls._peer_certificate
+
+    @property
+    def datagram_bytes(self) -> int:
+        return self._max_datagram_size
+
+    @property
+    def rtt_s(self) -> float:
+        return self._loss._rtt_smoothed
+
+    def ping(self) -> None:
+        self._ping_number += 1
+        self.send_ping(self._ping_number)
+
+    def is_last_ping(self, number: int) -> bool:
+        return number == self._ping_number
+
+    def stats(self) -> Stats:
+        return Stats(
+            rtt_s=self.rtt_s,
+            congestion_window_bytes=self._loss.congestion_window,
+            packets_sent=self._packet_number,
+            packets_received=self.packets_received,
+            packets_lost=self.packets_lost,
+            datagram_bytes=self.datagram_bytes,
+            last_received_at=self.last_received_at or 0.0,
+            buffered_send_bytes=sum(len(stream.sender._buffer) for stream in self._streams.values()),
+            flow_control_waits=self.flow_control_waits,
+        )
+
+    # Overrides.
+
+    def _payload_received(self, context: QuicReceiveContext, *args: Any, **kwargs: Any) -> tuple[bool, bool]:
+        """Reached by packets that authenticated and are no duplicates, and by nothing else."""
+        self.packets_received += 1
+        self.last_received_at = context.time
+        return super()._payload_received(context, *args, **kwargs)
+
+    def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
+        """Control frames do not queue behind bulk data. aioquic serves its queue from the front."""
+        control = self._streams.get(CONTROL_STREAM)
+        if control is not None and not control.sender.buffer_is_empty and self._streams_queue[0] is not control:
+            self._streams_queue.remove(control)
+            self._streams_queue.insert(0, control)
+        super()._write_application(builder, network_path, now)
+
+    def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
+        """aioquic raises the limit when data arrives; here `consume` does, and this only tells the peer.
+
+        `max_stream_data_local_sent` goes back to 0 when the frame was lost.
+        """
+        limit = stream.max_stream_data_local
+        if stream.max_stream_data_local_sent == limit or stream.receiver.is_finished:
+            return
+        frame = builder.start_frame(
+            QuicFrameType.MAX_STREAM_DATA,
+            capacity=MAX_STREAM_DATA_FRAME_CAPACITY,
+            handler=self._on_max_stream_data_delivery,
+            handler_args=(stream,),
+        )
+        frame.push_uint_var(cast("int", stream.stream_id))
+        frame.push_uint_var(limit)
+        stream.max_stream_data_local_sent = limit
+
+    def _write_connection_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace) -> None:
+        """aioquic doubles MAX_DATA when data arrives, and raises MAX_STREAMS when it discards a stream.
+
+        Here both only tell the peer what was granted. `sent` goes back to 0 when the frame was lost.
+        """
+        for limit, value in (
+            (self._local_max_data, self._local_max_data.value),
+            (self._local_max_streams_bidi, self._streams_granted),
+        ):
+            if limit.sent != value:
+                frame = builder.start_frame(
+                    limit.frame_type,
+                    capacity=CONNECTION_LIMIT_FRAME_CAPACITY,
+                    handler=self._on_connection_limit_delivery,
+                    handler_args=(limit,),
+                )
+                frame.push_uint_var(value)
+                limit.sent = value
+
+    # Private.
+
+    def _grant_connection_credit(self) -> bool:
+        """Raises MAX_DATA where that is worth telling; whether it was."""
+        limit = self._local_max_data
+        told = limit.value
+        if self._greeted:
+            limit.value = self._credit.limit_bytes(told)
+        return limit.value != told
+
+    def _grant_streams(self) -> bool:
+        """Raises MAX_STREAMS by the streams that are gone, where that is worth telling; whether it was.
+
+        aioquic counts a stream as gone when it discards it, which is too early while delivered bytes wait for their
+        reader. Its count stays what arriving streams are checked against, so it must not be below ours.
+        """
+        if self._is_client or not self._greeted:
+            return False
+        limit = self._local_max_streams_bidi
+        gone = limit.used - len(self._streams) - len(self._lingering)
+        allowed = self._limits.max_streams + gone
+        # In batches: when the peer has fewer left to open than this would add (as aioquic does).
+        if limit.sent - limit.used >= allowed - limit.sent:
+            return False
+        self._streams_granted = allowed
+        limit.value = max(limit.value, allowed)
+        return True
+
+    def _stream_available(self) -> bool:
+        return self._handshake_complete and self.get_next_available_stream_id() // 4 < self._remote_max_streams_bidi
+
+    def _record(self, stream_id: int) -> _Record:
+        record = self._records.get(stream_id)
+        if record is None:
+            credit = StreamCredit(self._limits.stream_window_floor_bytes, self.now)
+            record = self._records[stream_id] = _Record(credit)
+        return record
+
+    def _discard_arrivals(self, stream_id: int, record: _Record) -> None:
+        """Credits the connection with all that the peer has used of the stream. Later bytes come here again."""
+        stream = self._streams.get(stream_id)
+        used = record.delivered_bytes if stream is None else stream.receiver.highest_offset
+        self._credit.consumed_bytes += used - record.credit.consumed_bytes
+        record.credit.consumed_bytes = used
+        record.receiving = Receiving.DISCARDING
+        self._note_ending(stream_id, record)
+
+    def _end_sending(self, stream_id: int, record: _Record, sending: Sending) -> None:
+        record.sending = sending
+        self._stop_waiting(stream_id)
+        self._note_ending(stream_id, record)
+
+    def _note_ending(self, stream_id: int, record: _Record) -> None:
+        if stream_id not in self._streams:
+            self._forget(stream_id, record)
+        elif record.sending is not Sending.OPEN and record.receiving is not Receiving.OPEN:
+            self._ending.add(stream_id)
+
+    def _forget(self, stream_id: int, record: _Record) -> bool:
+        """Drops the record of a discarded stream, once nothing of it waits for a reader; whether it did."""
+        if record.unread_bytes > 0:
+            self._lingering.add(stream_id)
+            return False
+        self._lingering.discard(stream_id)
+        del self._records[stream_id]
+        self._credit.growth_bytes -= record.credit.growth_bytes
+        self._budget.give_back(record.credit.growth_bytes)
+        return True
+
+    def _has_credit(self, stream_id: int) -> bool:
+        """Whether there is enough of it to wake the stream; for one with nothing left to send, any is."""
+        stream = self._streams[stream_id]
+        idle = stream.sender._buffer_stop == stream.sender.highest_offset
+        return _credit_left(stream) >= (1 if idle else WORTHWHILE_BYTES)
+
+    def _unsent_bytes(self) -> int:
+        """Accepted and not sent for the first time yet, the control stream left out."""
+        unsent = self._accepted_bytes - self._remote_max_data_used - self._dropped_bytes
+        control = self._streams.get(CONTROL_STREAM)
+        if control is not None:
+            unsent -= control.sender._buffer_stop - control.sender.highest_offset
+        return unsent
+
+    def _room(self, stream_id: int) -> int:
+        """What the send cap leaves to one stream: only a share while others wait for it."""
+        room = self._limits.send_cap_bytes - self._unsent_bytes()
+        others = len(self._short_of_room) - (stream_id in self._short_of_room)
+        return min(room, max(SHARE_BYTES, room // (1 + others)))
+
+    def _stop_waiting(self, stream_id: int) -> None:
+        self._short_of_credit.pop(stream_id, None)
+        self._short_of_room.pop(stream_id, None)
+
+    def _drop_unsent(self, stream: QuicStream) -> None:
+        """A reset stream sends no more: its bytes leave the cap, and the memory."""
+        sender = stream.sender
+        self._dropped_bytes += sender._buffer_stop - sender.highest_offset
+        sender._buffer_stop = sender.highest_offset
+        sender._buffer = bytearray()
+
+    def _count_losses(self) -> None:
+        """Losses are declared in one place of the recovery; a probe that repeats data declares none."""
+        declare = self._loss._on_packets_lost
+
+        def counting(*, packets: Iterable[QuicSentPacket], congestion_event: bool = True, **rest: Any) -> None:
+            packets = list(packets)
+            self.packets_lost += len(packets) if congestion_event else 0
+            declare(packets=packets, congestion_event=congestion_event, **rest)
+
+        self._loss._on_packets_lost = counting  # type: ignore[method-assign]
+
+
+def _announce(limit: Limit, value: int) -> None:
+    """Sets a limit that goes out with the transport parameters."""
+    limit.value = limit.sent = value
+
+
+def _credit_left(stream: QuicStream) -> int:
+    return stream.max_stream_data_remote - stream.sender._buffer_stop
