@@ -98,7 +98,7 @@ class Connection(QuicConnection):
         self._limits = limits
         self._budget = budget
         self._credit = ConnectionCredit(
-            limits.max_streams * limits.stream_window_floor_bytes + limits.control_window_bytes
+            limits.max_streams, limits.stream_window_floor_bytes, limits.control_window_bytes
         )
         self._records: dict[int, _Record] = {}
         self._ending: set[int] = set()
@@ -432,6 +432,7 @@ class Connection(QuicConnection):
         self._credit.consumed_bytes += used - record.credit.consumed_bytes
         record.credit.consumed_bytes = used
         record.receiving = Receiving.DISCARDING
+        self._grant_connection_credit()
         self._note_ending(stream_id, record)
 
     def _end_sending(self, stream_id: int, record: _Record, sending: Sending) -> None:

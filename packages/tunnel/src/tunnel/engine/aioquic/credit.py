@@ -76,21 +76,26 @@ class StreamCredit:
 
 
 class ConnectionCredit:
-    """What the peer may send on all streams of a connection together."""
+    """What the peer may send on all streams of a connection together: their windows, and the control window.
 
-    __slots__ = ("consumed_bytes", "growth_bytes", "standing_bytes")
+    The limit is told in steps, and streams that stall may hold all of the window but what the others need. So one step
+    is always added on top: whatever was not told yet is never what a stream is short of.
+    """
 
-    def __init__(self, standing_bytes: int) -> None:
-        self.standing_bytes = standing_bytes
-        """The window without growth: the floors of all streams that may be open, and the control window."""
+    __slots__ = ("_standing_bytes", "_step_bytes", "consumed_bytes", "growth_bytes")
+
+    def __init__(self, max_streams: int, floor_bytes: int, control_window_bytes: int) -> None:
+        self._step_bytes = floor_bytes // 4
+        self._standing_bytes = max_streams * floor_bytes + control_window_bytes + self._step_bytes
         self.growth_bytes = 0
+        """By how much the windows of the open streams exceed their floors."""
         self.consumed_bytes = 0
 
     @property
     def window_bytes(self) -> int:
-        return self.standing_bytes + self.growth_bytes
+        return self._standing_bytes + self.growth_bytes
 
     def limit_bytes(self, told_bytes: int) -> int:
-        """The limit to tell the peer now; `told_bytes` unless at least a quarter of the window came free since."""
+        """The limit to tell the peer now; `told_bytes` where the step would be too small."""
         limit = self.consumed_bytes + self.window_bytes
-        return limit if 4 * (limit - told_bytes) >= self.window_bytes else told_bytes
+        return limit if limit - told_bytes >= self._step_bytes else told_bytes
