@@ -16,6 +16,7 @@ from typing import Any
 from proxy_client.metrics import SocksMetrics
 from proxy_client.settings import ProxyClientSettings
 from proxy_client.socks import SocksConnection
+from servicekit.address import Address
 from servicekit.errors import CannotStartError
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
@@ -60,6 +61,8 @@ class ProxyClient:
         self._draining = False
         self._resolving: asyncio.Task[None] | None = None
         self._attempts = 0
+        self.address = settings.listen
+        """Where SOCKS5 is spoken, with the port that port 0 became."""
         self._udp_socket = unbound_socket()
         self._session = self._make_session()
         self._registry.register(SessionCollector(self._session, "client"))
@@ -82,7 +85,7 @@ class ProxyClient:
         if settings.insecure:
             self._log.warning("insecure", detail="the server is not verified: anybody could be it")
         try:
-            engine = client_engine(tls, EngineLimits(datagram_cap_bytes=settings.max_datagram_bytes), path_mtu)
+            engine = client_engine(tls, EngineLimits(datagram_cap_bytes=settings.max_datagram_bytes), path_mtu=path_mtu)
         except (OSError, ValueError) as error:
             raise CannotStartError(f"--ca-file {settings.ca_file}: {error}") from error
         session_settings = SessionSettings(
@@ -115,9 +118,8 @@ class ProxyClient:
         except OSError as error:
             raise CannotStartError(f"--listen {wanted}: {error.strerror or error}") from error
         listener = TcpListener(self._loop, sock, self._on_accept, self._on_shortage)
-        address = listener.address
-        host = f"[{address[0]}]" if ":" in address[0] else address[0]
-        self._log.info("listening", listener="socks", address=f"{host}:{address[1]}")
+        self.address = Address.of_socket(listener.address)
+        self._log.info("listening", listener="socks", address=str(self.address))
         return listener
 
     def _why_not_ready(self) -> str | None:

@@ -15,6 +15,7 @@ from proxy_server import dev_certificate
 from proxy_server.dialling import Dialling
 from proxy_server.metrics import DialMetrics
 from proxy_server.settings import ProxyServerSettings
+from servicekit.address import Address
 from servicekit.errors import CannotStartError
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
@@ -53,6 +54,8 @@ class ProxyServer:
         self._quiet = asyncio.Event()
         self._draining = False
         self._listening = False
+        self.address = settings.listen
+        """Where QUIC is spoken, with the port that port 0 became."""
         self._session = self._make_session()
         self._registry.register(SessionCollector(self._session, "server"))
         self._driver = Driver(
@@ -117,8 +120,8 @@ class ProxyServer:
         endpoint = UdpEndpoint(self._loop, sock, self._driver.on_batch, self._driver.on_writable)
         self._driver.start(endpoint)
         self._listening = True
-        host = f"[{endpoint.address[0]}]" if ":" in endpoint.address[0] else endpoint.address[0]
-        self._log.info("listening", listener="quic", address=f"{host}:{endpoint.address[1]}")
+        self.address = Address.of_socket(endpoint.address)
+        self._log.info("listening", listener="quic", address=str(self.address))
 
     def _why_not_ready(self) -> str | None:
         if self._draining:

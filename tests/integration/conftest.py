@@ -1,0 +1,166 @@
+"""A whole tunnel inside the test's process: both programs on one loop, real sockets, every port a free one."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from proxy_client.app import ProxyClient
+from proxy_client.settings import ProxyClientSettings
+from proxy_server import dev_certificate
+from proxy_server.app import ProxyServer
+from proxy_server.settings import ProxyServerSettings
+from servicekit.address import Address
+from servicekit.run import Stop
+
+LOOPBACK = Address("127.0.0.1", 0)
+PATIENCE_S = 15.0
+"""The bound of every wait in these tests: far above what is expected, far below the test's own timeout."""
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def eventually(holds: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+    """For what no event tells of from outside: gauges that return to zero."""
+    deadline = asyncio.get_running_loop().time() + within_s
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline, f"not within {within_s} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+@dataclass
+class Target:
+    """A TCP server whose connections a test takes one by one."""
+
+    address: Address
+    accepted: asyncio.Queue[Streams]
+
+    async def connection(self) -> Streams:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.accepted.get()
+
+
+@dataclass
+class Tunnel:
+    """Both programs, and a way through them."""
+
+    certificates: Path
+    server_flags: dict[str, object] = field(default_factory=dict)
+    client_flags: dict[str, object] = field(default_factory=dict)
+    stops: list[Stop] = field(default_factory=list)
+    tasks: list[asyncio.Task[int]] = field(default_factory=list)
+    server: ProxyServer = field(init=False)
+    client: ProxyClient = field(init=False)
+
+    async def start(self) -> None:
+        self.server = await self.start_server(LOOPBACK)
+        settings = ProxyClientSettings(
+            listen=LOOPBACK,
+            server=self.server.address,
+            server_name="proxy-server",
+            ca_file=self.certificates / "ca.pem",
+            token_file=self.certificates / "token",
+            metrics_listen=LOOPBACK,
+            **self.client_flags,  # type: ignore[arg-type]
+        )
+        self.client = ProxyClient(settings)
+        self._run(self.client.run)
+        await eventually(lambda: self.client.address.port != 0, "proxy-client listens")
+
+    async def start_server(self, listen: Address) -> ProxyServer:
+        settings = ProxyServerSettings(
+            listen=listen,
+            dev_certificate=self.certificates,
+            metrics_listen=LOOPBACK,
+            **({"egress_allow": ("own",)} | self.server_flags),  # type: ignore[arg-type]
+        )
+        server = ProxyServer(settings)
+        self._run(server.run)
+        await eventually(lambda: server.address.port != 0, "proxy-server listens")
+        return server
+
+    def _run(self, run: Callable[[Stop], Awaitable[int]]) -> None:
+        stop = Stop()
+        self.stops.append(stop)
+        self.tasks.append(asyncio.ensure_future(run(stop)))
+
+    async def stop(self) -> None:
+        """The client first, as an operator would; at once, because tests leave connections open."""
+        for stop, task in zip(reversed(self.stops), reversed(self.tasks), strict=True):
+            stop.request()
+            stop.request()
+            async with asyncio.timeout(PATIENCE_S):
+                await task
+
+    async def connect(self, target: Address, early: bytes = b"") -> Streams:
+        """A connection through the tunnel; `early` goes out with the request."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.client.address.port)
+        writer.write(b"\x05\x01\x00")
+        async with asyncio.timeout(PATIENCE_S):
+            assert await reader.readexactly(2) == b"\x05\x00"
+            writer.write(b"\x05\x01\x00\x01" + socket.inet_aton(target.host) + target.port.to_bytes(2, "big") + early)
+            head = await reader.readexactly(10)
+        if head[1]:
+            writer.close()
+            raise ConnectionRefusedError(head[1], f"SOCKS reply {head[1]}")
+        return reader, writer
+
+    async def quiet(self) -> None:
+        """Nothing is left of any stream, on either side."""
+        for session in (self.client._session, self.server._session):
+            await eventually(lambda session=session: session.stream_count == 0, "no streams")  # type: ignore[misc]
+            assert session.ledger.undelivered_bytes == 0
+            assert set(session.ledger.half_closed.values()) == {0}
+        assert not self.client._driver.handlers
+        assert not self.server._driver.handlers
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("certificates")
+    dev_certificate.ensure(directory)
+    return directory
+
+
+@pytest.fixture
+async def make_tunnel(certificates: Path) -> AsyncIterator[Callable[..., Awaitable[Tunnel]]]:
+    """Makes tunnels with settings of the test's own; `server_` and `client_` in front say whose."""
+    made: list[Tunnel] = []
+
+    async def make(**flags: object) -> Tunnel:
+        tunnel = Tunnel(
+            certificates,
+            {name.removeprefix("server_"): value for name, value in flags.items() if name.startswith("server_")},
+            {name.removeprefix("client_"): value for name, value in flags.items() if name.startswith("client_")},
+        )
+        made.append(tunnel)
+        await tunnel.start()
+        return tunnel
+
+    yield make
+    for tunnel in made:
+        await tunnel.stop()
+
+
+@pytest.fixture
+async def tunnel(make_tunnel: Callable[..., Awaitable[Tunnel]]) -> Tunnel:
+    return await make_tunnel()
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[Target]:
+    accepted: asyncio.Queue[Streams] = asyncio.Queue()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writers.append(writer)
+        accepted.put_nowait((reader, writer))
+
+    server = await asyncio.start_server(on_connection, "127.0.0.1", 0)
+    async with server:
+        yield Target(Address.of_socket(server.sockets[0].getsockname()), accepted)
+    for writer in writers:
+        writer.close()
