@@ -107,7 +107,7 @@ async def _start(settings: StackSettings, directory: Path, exits: AsyncExitStack
         server_first=target.addresses["server_first"],
         metrics={name: program.metrics_url for name, program in programs.items()},
         pids={name: program.pid for name, program in programs.items()},
-        engine={side: _engine(settings, side) for side in ENGINES},
+        engine=engines(settings),
     )
 
 
@@ -123,9 +123,12 @@ def _flags(defaults: Sequence[tuple[str, str]], further: Sequence[str]) -> list[
     return [part for flag, value in defaults if flag not in given for part in (flag, value)]
 
 
-def _engine(settings: StackSettings, side: str) -> str:
-    for flag, value in pairwise((*settings.arguments.get(f"proxy-{side}", ()), "")):
-        name, equals, inline = flag.partition("=")
-        if name == "--engine":
-            return inline if equals else value
-    return ENGINES[side]
+def engines(settings: StackSettings) -> dict[str, str]:
+    """Returns the QUIC engine of each side: what the proxies are asked to use, else their default."""
+    asked = dict(ENGINES)
+    for side in ENGINES:
+        for flag, value in pairwise((*settings.arguments.get(f"proxy-{side}", ()), "")):
+            name, equals, inline = flag.partition("=")
+            if name == "--engine":
+                asked[side] = inline if equals else value
+    return asked

@@ -1,0 +1,163 @@
+"""The stack as containers, from the repository's docker-compose.yml, with the generator in a container of its own.
+
+Rules
+- What runs is what an operator gets from `docker compose up`; only project name, ports and subnet are the run's own.
+- The programs are set through their environment in docker-compose.yml; a soak's further arguments become their command
+  line, in an override file: a flag goes before the environment.
+- Nothing of this process is on the path of the load: it starts the generator, shows its output, copies its report out.
+- Afterwards no container, network or volume of the run is left. Images stay: they are the cache.
+"""
+
+import asyncio
+import io
+import secrets
+import sys
+import tarfile
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from docker.models.containers import Container
+
+from loadgen.stack_api import StackSettings
+from loadgen.stacks.local import engines
+from loadgen.stacks.project import STOP_TIMEOUT_S, Project
+from servicekit.address import Address
+from servicekit.logs import get_logger
+
+METRICS_PORTS = {"proxy-client": 9101, "proxy-server": 9102, "http-target": 9103, "link": 9105}
+
+log = get_logger()
+
+
+class ComposeStack:
+    """A running stack; see `loadgen.stack_api.GeneratingStack`. Addresses are names in its own network."""
+
+    def __init__(self, settings: StackSettings, project: Project) -> None:
+        programs = [name for name in METRICS_PORTS if name != "link" or settings.link is not None]
+        self.project = project
+        self.proxy = Address("proxy-client", 1080)
+        self.target = Address("http-target", 8080)
+        self.server_first = Address("http-target", 8081)
+        self.metrics = {name: f"http://{name}:{METRICS_PORTS[name]}/metrics" for name in programs}
+        self.pids: dict[str, int] = {}  # in other /procs than the generator's
+        self.engine = engines(settings)
+
+    async def soak(self, arguments: Sequence[str], report: Path) -> int:
+        """Runs the generator with these arguments; see `loadgen.stack_api.GeneratingStack.soak`."""
+        inside = f"/reports/{secrets.token_hex(4)}"
+        async with self._continuous_load_paused():
+            generator = await self._start_generator(["soak", *arguments, "--report", inside])
+            following = asyncio.ensure_future(asyncio.to_thread(_follow, self.project, generator))
+            try:
+                await asyncio.shield(following)
+            finally:
+                # After a cancellation: SIGTERM, and the end of the drain is still seen and reported.
+                await asyncio.to_thread(generator.stop, timeout=2 * STOP_TIMEOUT_S)
+                await following
+                await asyncio.to_thread(copy_out, generator, inside, report)
+                code = (await asyncio.to_thread(generator.wait))["StatusCode"]
+                await asyncio.to_thread(generator.remove)
+        return int(code)
+
+    async def _start_generator(self, command: Sequence[str]) -> Container:
+        before = {container.id for container in await asyncio.to_thread(self.project.containers)}
+        # With the service's name in DNS, so that Prometheus finds it.
+        await self.project.compose("run", "-d", "-T", "--no-deps", "--use-aliases", "loadgen", *command)
+        after = await asyncio.to_thread(self.project.containers)
+        (generator,) = [container for container in after if container.id not in before]
+        return generator
+
+    @asynccontextmanager
+    async def _continuous_load_paused(self) -> AsyncIterator[None]:
+        running = [
+            container
+            for container in await asyncio.to_thread(self.project.containers)
+            if container.labels["com.docker.compose.service"] == "loadgen" and container.status == "running"
+        ]
+        for container in running:
+            await asyncio.to_thread(container.stop, timeout=STOP_TIMEOUT_S)
+        try:
+            yield
+        finally:
+            for container in running:
+                await asyncio.to_thread(container.start)
+
+
+@asynccontextmanager
+async def compose_stack(settings: StackSettings, *, also: Sequence[str] = ()) -> AsyncIterator[ComposeStack]:
+    """Brings the stack up in containers, `also` more services of docker-compose.yml, and removes them on exit.
+
+    Raises StackError: no engine, no Compose, an image that cannot be built, a container that does not get healthy.
+    """
+    async with AsyncExitStack() as exits:
+        directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="finback-")))
+        environment = {} if settings.link is not None else {"TUNNEL_SERVER": "proxy-server:4433"}
+        project = Project(directory, environment, {"services": _overrides(settings)})
+        exits.callback(project.client.close)
+        log.info("building_images")
+        await project.build([name for name in (*METRICS_PORTS, "loadgen") if name != "link"])
+        exits.push_async_callback(project.down)
+        exits.push_async_callback(_keep_logs, project, settings.logs_directory)
+        log.info("starting_containers", project=project.name)
+        if settings.link is not None:
+            await project.up(["proxy-client", "http-target", *also])
+        else:
+            await project.up(["proxy-server", "http-target"], dependencies=False)
+            await project.up(["proxy-client", *also], dependencies=False)
+        yield ComposeStack(settings, project)
+
+
+def _overrides(settings: StackSettings) -> dict[str, Any]:
+    """What docker-compose.yml does not say, by service."""
+    services: dict[str, Any] = {name: {"command": list(arguments)} for name, arguments in settings.arguments.items()}
+    services["loadgen"] = {"restart": "no"}  # a generator that has ended has ended
+    if settings.link is not None:
+        services["link"] = _link_override([*settings.link, *settings.arguments.get("link", ())])
+    return services
+
+
+def _link_override(arguments: list[str]) -> dict[str, Any]:
+    """A link that is what `arguments` say: docker-compose.yml's own delay is unset, a plan's file is mounted."""
+    volumes = []
+    for index, argument in enumerate(arguments):
+        if argument == "--plan":
+            volumes.append(f"{Path(arguments[index + 1]).resolve()}:/plan.toml:ro")
+            arguments[index + 1] = "/plan.toml"
+    unset = {"LOADGEN_LINK_DELAY_MS": "", "LOADGEN_LINK_LOSS": ""}
+    return {"command": ["link", *arguments], "environment": unset, "volumes": volumes}
+
+
+async def _keep_logs(project: Project, directory: Path | None) -> None:
+    """Writes each container's log as PROGRAM.log, for the soak's report."""
+    if directory is not None:
+        await asyncio.to_thread(_write_logs, project, directory)
+
+
+def _write_logs(project: Project, directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for container in project.containers():
+        (directory / f"{container.labels['com.docker.compose.service']}.log").write_bytes(container.logs())
+
+
+def _follow(project: Project, generator: Container) -> None:
+    """Shows a container's output here, as it comes, until it ends."""
+    for stdout, stderr in project.client.api.attach(generator.id or "", stream=True, logs=True, demux=True):
+        for text, sink in ((stdout, sys.stdout), (stderr, sys.stderr)):
+            if text:
+                sink.write(text.decode(errors="replace"))
+                sink.flush()
+
+
+def copy_out(container: Container, inside: str, outside: Path) -> None:
+    """Copies the regular files below a directory of a container, running or not, into a directory here."""
+    chunks, _ = container.get_archive(inside)
+    with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
+        for member in archive:
+            path = outside.joinpath(*Path(member.name).parts[1:])
+            file = archive.extractfile(member) if member.isfile() and ".." not in path.parts else None
+            if file is not None:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(file.read())
