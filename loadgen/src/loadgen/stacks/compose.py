@@ -95,7 +95,7 @@ async def compose_stack(settings: StackSettings, *, also: Sequence[str] = ()) ->
     async with AsyncExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="finback-")))
         environment = {} if settings.link is not None else {"TUNNEL_SERVER": "proxy-server:4433"}
-        project = Project(directory, environment, {"services": _overrides(settings)})
+        project = Project(directory, environment, _overrides(settings))
         exits.callback(project.client.close)
         log.info("building_images")
         await project.build([name for name in (*METRICS_PORTS, "loadgen") if name != "link"])
@@ -113,7 +113,6 @@ async def compose_stack(settings: StackSettings, *, also: Sequence[str] = ()) ->
 def _overrides(settings: StackSettings) -> dict[str, Any]:
     """What docker-compose.yml does not say, by service."""
     services: dict[str, Any] = {name: {"command": list(arguments)} for name, arguments in settings.arguments.items()}
-    services["loadgen"] = {"restart": "no"}  # a generator that has ended has ended
     if settings.link is not None:
         services["link"] = _link_override([*settings.link, *settings.arguments.get("link", ())])
     return services

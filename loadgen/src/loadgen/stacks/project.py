@@ -83,14 +83,18 @@ def free_subnet(client: docker.DockerClient) -> str:
 class Project:
     """A project that is not up yet. The engine's errors after that are docker.errors.DockerException."""
 
-    def __init__(self, directory: Path, environment: Mapping[str, str], override: Mapping[str, Any]) -> None:
-        """`directory` takes the override file and Compose's output; `environment` is for docker-compose.yml."""
+    def __init__(self, directory: Path, environment: Mapping[str, str], services: Mapping[str, Any]) -> None:
+        """`directory` takes the override file and Compose's output.
+
+        `environment` are variables of docker-compose.yml, `services` what overrides its services.
+        """
         self.client = connect()
         self.name = f"finback-{secrets.token_hex(4)}"
         self.root = repository()
         self.output = directory / "compose.log"
         self._override = directory / "override.json"  # JSON is YAML
-        self._override.write_text(json.dumps(override))
+        overrides = {"loadgen": {"restart": "no"}, **services}  # a generator that has ended has ended
+        self._override.write_text(json.dumps({"services": overrides}))
         own = {"SOCKS_PORT": "0", "PROMETHEUS_PORT": "0", "FINBACK_SUBNET": free_subnet(self.client)}
         self._environment = {**os.environ, **own, **environment}
 
