@@ -67,7 +67,8 @@ class UdpCounters:
 
 
 class UdpEndpoint:
-    """Owns `sock` (bound, non-blocking) from here on.
+    """Owns `sock` (bound, not connected, non-blocking) from here on. (uvloop forgets the reader of a socket that
+    reports an error, and Linux reports the errors of datagrams, ICMP's, to connected sockets only.)
 
     `on_batch` gets a list of (data, segment size in bytes, address) once a turn. `on_writable` is called when
     everything that had to wait is out, after a `send` that returned False. `offload=False` does without
