@@ -103,7 +103,7 @@ class Exchange:
 
 
 async def receive_bare(connection: RawConnection, transaction: Transaction, sink: Sink, then_ends: bool) -> None:
-    """Like `Exchange.receive`, for bytes that are no HTTP. Without `then_ends` it leaves body open, and reads no further."""
+    """Like `Exchange.receive` for bytes that are no HTTP. Without `then_ends` it leaves body open, reads no further."""
     data = await connection.read()
     transaction.enter(Phase.BODY)
     while True:

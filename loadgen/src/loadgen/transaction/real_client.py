@@ -12,6 +12,7 @@ import select
 import ssl
 from collections.abc import Mapping
 from functools import cache
+from importlib import import_module
 from typing import Any, Self
 
 import httpx
@@ -104,7 +105,7 @@ class RealClient:
             )
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, OSError):
+            if isinstance(cause, OSError) and cause.errno is not None:
                 return of_os_error(cause)
             cause = cause.__cause__ or cause.__context__
         return Failed(Outcome.RESET, text)
@@ -116,6 +117,13 @@ class RealClient:
         ended = getattr(select, "POLLRDHUP", select.POLLHUP)
         poll.register(self._stream.get_extra_info("socket").fileno(), ended)
         return bool(poll.poll(0))
+
+
+def warm_up() -> None:
+    """Imports what httpx imports only when the first request is made, which would hold up the load for 0.1 s."""
+    import_module("httpcore")
+    import_module("anyio._backends._asyncio")
+    _no_tls()
 
 
 @cache

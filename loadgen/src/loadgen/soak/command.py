@@ -1,0 +1,92 @@
+"""`loadgen soak`: the command line of the soak.
+
+Exit codes: 0 pass, 1 fail, 3 inconclusive (a stack that did not come up is that too: nothing was measured), 2 usage,
+70 internal.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+from loadgen.soak import report
+from loadgen.soak.progress import summarise
+from loadgen.soak.run import SoakRun
+from loadgen.soak.settings import SoakSettings
+from loadgen.soak.stacks import arguments_inside, open_stack
+from loadgen.soak.verdict import Verdict
+from loadgen.stack_api import GeneratingStack, StackError
+from servicekit import logs
+from servicekit.errors import CannotStartError
+from servicekit.run import Stop, run
+from servicekit.settings import load
+
+
+def main(argv: Sequence[str]) -> int:
+    """Runs `loadgen soak`; returns the exit code."""
+    settings = load(SoakSettings, argv, prog="loadgen soak")
+    quiet = sys.stderr.isatty() and "log_level" not in settings.model_fields_set
+    logs.configure(settings.log_format, "warning" if quiet else settings.log_level, "loadgen")
+    revision = settings.revision or _revision()
+    return run(lambda stop: _soak(settings, stop, revision))
+
+
+async def _soak(settings: SoakSettings, stop: Stop, revision: str) -> int:
+    started_at = datetime.now(UTC)
+    try:
+        directory = report.create(settings.report, started_at)
+        if settings.stack == "compose":
+            return await _soak_inside(settings, stop, directory, revision)
+        return await _soak_here(settings, stop, directory, started_at, revision)
+    except (StackError, CannotStartError) as error:
+        logs.get_logger().error("cannot_start", reason=str(error))
+        return Verdict.INCONCLUSIVE.exit_code
+
+
+async def _soak_here(settings: SoakSettings, stop: Stop, directory: Path, started_at: datetime, revision: str) -> int:
+    soak = SoakRun(settings, stop, directory, started_at, revision)
+    with soak.serve_metrics():
+        async with open_stack(settings, directory) as stack:
+            result = await soak.run(stack)
+        document = result.document()
+        summarise(document, str(report.write_verdict(directory, document)))
+    return result.verdict.exit_code
+
+
+async def _soak_inside(settings: SoakSettings, stop: Stop, directory: Path, revision: str) -> int:
+    """For a stack with a generator of its own; the summary is printed in there."""
+    async with open_stack(settings, directory) as opened:
+        stack = cast(GeneratingStack, opened)
+        soak = asyncio.create_task(stack.soak(arguments_inside(settings, stack, revision), directory))
+        stopped = asyncio.create_task(stop.draining.wait())
+        await asyncio.wait({soak, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.cancel()
+        if not soak.done():
+            soak.cancel()
+            with suppress(asyncio.CancelledError):
+                await soak
+            return _exit_code_of(directory)
+        return soak.result()
+
+
+def _exit_code_of(directory: Path) -> int:
+    try:
+        document = json.loads((directory / "verdict.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return Verdict.INCONCLUSIVE.exit_code
+    return Verdict(document["verdict"]).exit_code
+
+
+def _revision() -> str:
+    """The revision of the working directory, `-dirty` where it has changes; `unknown` where git knows nothing."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        described = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return described.stdout.strip()

@@ -1,0 +1,91 @@
+"""What the programs of the stack say of themselves before and after: memory, descriptors, and the FIN ledger.
+
+Rules
+- Memory and descriptors come from /proc where the process id is known, else from `process_*` metrics; else they are
+  null.
+- The ledger counts this run only: what `tunnel_ends_total` had before is taken off.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from loadgen.soak.scrape import Scrape, scrape_all
+
+ENDS = "tunnel_ends_total"
+EVENTS = ("received", "forwarded", "confirmed", "rescued")
+
+Ledger = dict[str, dict[str, dict[str, int]]]
+"""hop (program) -> direction -> event -> number of ends"""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """Of one process; None: not known."""
+
+    rss_bytes: int | None = None
+    fds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """One moment of the stack."""
+
+    resources: Mapping[str, Resources]
+    ends: Ledger
+
+
+async def snapshot(metrics: Mapping[str, str], pids: Mapping[str, int]) -> Snapshot:
+    """Looks at every program that is known by metrics URL or process id, and at this process."""
+    scrapes = await scrape_all(metrics)
+    resources = {"loadgen": _of_process(os.getpid())}
+    for program in sorted({*scrapes, *pids}):
+        seen = _of_process(pids[program]) if program in pids else Resources()
+        resources[program] = seen if seen.rss_bytes is not None else _of_metrics(scrapes.get(program))
+    ends = {program: counted for program, scrape in scrapes.items() if (counted := _ends(scrape))}
+    return Snapshot(resources, ends)
+
+
+def ends_between(before: Ledger, after: Ledger) -> Ledger:
+    """The ends of the time between. A program that was restarted meanwhile began anew, at zero."""
+    between: Ledger = {}
+    for hop, directions in after.items():
+        for direction, events in directions.items():
+            old = before.get(hop, {}).get(direction, {})
+            restarted = any(events[event] < old.get(event, 0) for event in EVENTS)
+            between.setdefault(hop, {})[direction] = {
+                event: events[event] - (0 if restarted else old.get(event, 0)) for event in EVENTS
+            }
+    return between
+
+
+def rescued(ends: Ledger) -> int:
+    """Ends that only the rescue brought through, over all hops and directions."""
+    return sum(events["rescued"] for directions in ends.values() for events in directions.values())
+
+
+def _of_process(pid: int) -> Resources:
+    try:
+        resident_pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+        descriptors = len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return Resources()
+    return Resources(resident_pages * os.sysconf("SC_PAGE_SIZE"), descriptors)
+
+
+def _of_metrics(scrape: Scrape | None) -> Resources:
+    if scrape is None:
+        return Resources()
+    rss_bytes, fds = scrape.value("process_resident_memory_bytes"), scrape.value("process_open_fds")
+    return Resources(None if rss_bytes is None else int(rss_bytes), None if fds is None else int(fds))
+
+
+def _ends(scrape: Scrape | None) -> dict[str, dict[str, int]]:
+    counted: dict[str, dict[str, int]] = {}
+    for pairs, value in (scrape.series(ENDS) if scrape else {}).items():
+        labels = dict(pairs)
+        events = counted.setdefault(labels["direction"], dict.fromkeys(EVENTS, 0))
+        if labels["event"] in events:
+            events[labels["event"]] += int(value)
+    return counted

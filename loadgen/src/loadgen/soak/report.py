@@ -1,0 +1,55 @@
+"""The directory of a run: `reports/<start time>/`, which `reports/latest` points at; or the one that was asked for.
+
+The path that is given is the directory itself: nothing is added to it, and what an earlier run left in it is
+overwritten.
+"""
+
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from servicekit.errors import CannotStartError
+
+ROOT = Path("reports")
+
+
+def create(asked: Path | None, started_at: datetime) -> Path:
+    """Makes the directory and returns it. Raises CannotStartError."""
+    try:
+        if asked is not None:
+            asked.mkdir(parents=True, exist_ok=True)
+            return asked
+        return _dated(started_at)
+    except OSError as error:
+        raise CannotStartError(f"cannot make the report directory {asked or ROOT}: {error.strerror}") from error
+
+
+def write_verdict(directory: Path, document: dict[str, Any]) -> Path:
+    """Writes `verdict.json`, whole or not at all, and returns its path."""
+    path = directory / "verdict.json"
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def _dated(started_at: datetime) -> Path:
+    name = started_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    ROOT.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, 100):
+        directory = ROOT / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            directory.mkdir()
+        except FileExistsError:
+            continue
+        _point_at(directory)
+        return directory
+    raise FileExistsError(None, "a hundred runs in one second", str(ROOT / name))
+
+
+def _point_at(directory: Path) -> None:
+    draft = ROOT / f".latest-{os.getpid()}"
+    draft.symlink_to(directory.name)
+    draft.replace(ROOT / "latest")

@@ -1,0 +1,56 @@
+"""Reads the metrics port of another program.
+
+Rules
+- A program that does not answer within TIMEOUT_S gives None: that is an answer too, and the caller says what it means.
+- The environment's HTTP proxies are not used: a metrics port is reached directly.
+"""
+
+import asyncio
+import urllib.request
+from collections.abc import Mapping
+
+from prometheus_client.parser import text_string_to_metric_families
+
+TIMEOUT_S = 5.0
+
+Labels = tuple[tuple[str, str], ...]
+
+_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+class Scrape:
+    """The samples of one moment."""
+
+    def __init__(self, text: str) -> None:
+        self._samples: dict[str, dict[Labels, float]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = tuple(sorted(sample.labels.items()))
+                self._samples.setdefault(sample.name, {})[labels] = sample.value
+
+    def series(self, name: str) -> Mapping[Labels, float]:
+        """Value by labels; empty where there is no such sample."""
+        return self._samples.get(name, {})
+
+    def value(self, name: str) -> float | None:
+        """The value of a sample without labels."""
+        return self.series(name).get(())
+
+
+async def scrape(url: str) -> Scrape | None:
+    """Reads one metrics port; None where it does not answer, or not with metrics."""
+    try:
+        return await asyncio.to_thread(_read, url)
+    except (OSError, ValueError):
+        return None
+
+
+async def scrape_all(urls: Mapping[str, str]) -> dict[str, Scrape | None]:
+    """Reads several at the same time, by program."""
+    scrapes = await asyncio.gather(*(scrape(url) for url in urls.values()))
+    return dict(zip(urls, scrapes, strict=True))
+
+
+def _read(url: str) -> Scrape:
+    with _OPENER.open(url, timeout=TIMEOUT_S) as response:
+        return Scrape(response.read().decode())

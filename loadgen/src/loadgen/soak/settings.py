@@ -1,0 +1,166 @@
+"""What can be said to `loadgen soak`, and what follows from it."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_settings import SettingsConfigDict
+
+from loadgen.scenarios import SCENARIOS
+from loadgen.soak import mix as mixes
+from loadgen.soak import thresholds
+from loadgen.transaction.phases import Limits, Phase
+from loadgen.transaction.socks5 import Credentials
+from servicekit.address import Address
+from servicekit.settings import MetricsListen, Settings
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", re.ASCII)
+_UNIT_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def seconds(value: object) -> float:
+    """Reads `30`, `30s`, `5m`, `1h`, `250ms`. Raises ValueError."""
+    match = _DURATION.fullmatch(str(value).strip())
+    if match is None:
+        raise ValueError("must be a number of seconds, or have a unit: 250ms, 30s, 5m, 1h")
+    return float(match[1]) * _UNIT_S[match[2]]
+
+
+def _url(*schemes: str, default_port: int) -> BeforeValidator:
+    def read(value: object) -> object:
+        if not isinstance(value, str) or "://" not in value:
+            return value
+        parts = urlsplit(value)
+        if parts.scheme not in schemes or parts.path not in ("", "/") or parts.query or parts.username:
+            raise ValueError(f"must be {schemes[0]}://HOST:PORT")
+        return Address(parts.hostname or "", parts.port or default_port)
+
+    return BeforeValidator(read)
+
+
+ProxyUrl = Annotated[Address, _url("socks5", "socks5h", default_port=1080)]
+TargetUrl = Annotated[Address, _url("http", default_port=80)]
+Duration = Annotated[float, BeforeValidator(seconds)]
+
+
+class SoakSettings(Settings):
+    """Sends HTTP through a SOCKS5 proxy, on a schedule, tells where a transaction stalled, and ends with a verdict:
+    exit code 0 for pass, 1 for fail, 3 for inconclusive."""
+
+    model_config = SettingsConfigDict(env_prefix="LOADGEN_SOAK_")
+
+    stack: Literal["local", "compose", "external"] = Field(
+        "local", description="local processes, containers, or any SOCKS5 proxy that runs already"
+    )
+    proxy: ProxyUrl | None = Field(None, description="stack external: socks5://HOST:PORT of the proxy")
+    target: TargetUrl | None = Field(
+        None, description="stack external: http://HOST:PORT of http-target, as the proxy reaches it"
+    )
+    server_first: Address | None = Field(
+        None, description="stack external: http-target's port that speaks first (default: target's host, port + 1)"
+    )
+    credentials_file: Path | None = Field(None, description="stack external: a file with one line, NAME:PASSWORD")
+    metrics_of: tuple[str, ...] = Field((), description="stack external: PROGRAM=URL of a /metrics to watch")
+    stack_label: str | None = Field(None, description="stack external: what verdict.json shall call the stack")
+    engines: tuple[str, ...] = Field((), description="stack external: client=NAME, server=NAME for verdict.json")
+    link: str | None = Field(
+        None,
+        description="stacks local and compose: a plan of the link between the proxies, or none (default: 20 ms RTT)",
+    )
+
+    duration: Duration = Field(30.0, gt=0, description="how long the load lasts: 30s, 5m, 1h")
+    continuous: bool = Field(False, description="go on until SIGTERM, whatever the duration")
+    rate: float | None = Field(None, gt=0, le=100_000, description="transactions a second (default: the mix's)")
+    mix: str = Field("default", description="name or file of a mix")
+    scenario: tuple[str, ...] = Field((), description="only this scenario of the mix")
+    seed: int = Field(1, ge=0, lt=1 << 64, description="seed of the schedule and of the payloads")
+    max_in_flight: int = Field(1000, ge=1, le=100_000, description="transactions under way at most; more are dropped")
+
+    threshold: tuple[str, ...] = Field((), description="what has to hold, such as 'latency.p99 < 250ms'")
+    stall: tuple[str, ...] = Field((), description="PHASE=TIME: without progress for so long, a phase is stalled")
+    timeout: tuple[str, ...] = Field((), description="PHASE=TIME: after so long, a phase ends the transaction")
+    report: Path | None = Field(None, description="directory of the report (default: reports/<start time>)")
+    revision: str | None = Field(None, description="revision of the code under test (default: what git says here)")
+
+    metrics_listen: MetricsListen = Address("127.0.0.1", 9104)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        of_external = ("proxy", "target", "server_first", "credentials_file", "metrics_of", "stack_label", "engines")
+        if self.stack == "external":
+            if self.proxy is None or self.target is None:
+                raise ValueError("--stack external needs --proxy and --target")
+            if self.link is not None:
+                raise ValueError("--link is for the stacks local and compose")
+        elif given := [name for name in of_external if getattr(self, name)]:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+            raise ValueError(f"{flags}: only with --stack external")
+        if unknown := [name for name in self.scenario if name not in SCENARIOS]:
+            raise ValueError(f"--scenario {unknown[0]}: there is no such scenario; there are {', '.join(SCENARIOS)}")
+        self.limits()
+        self.thresholds()
+        self.the_mix()
+        self.credentials()
+        _pairs("--metrics-of", self.metrics_of)
+        _pairs("--engines", self.engines)
+        return self
+
+    def limits(self) -> Limits:
+        """Stall limits and timeouts of every phase."""
+        return Limits.default(_by_phase("--stall", self.stall), _by_phase("--timeout", self.timeout))
+
+    def thresholds(self) -> tuple[thresholds.Threshold, ...]:
+        """What has to hold, defaults included."""
+        return thresholds.with_defaults(map(thresholds.parse, self.threshold))
+
+    def the_mix(self) -> mixes.Mix:
+        """The mix, reduced to the scenarios that were asked for."""
+        try:
+            mix = mixes.read(self.mix)
+        except mixes.MixError as error:
+            raise ValueError(f"--mix: {error}") from error
+        return mix.only(self.scenario) if self.scenario else mix
+
+    def credentials(self) -> Credentials | None:
+        """Who we are to the proxy."""
+        if self.credentials_file is None:
+            return None
+        try:
+            name, colon, password = self.credentials_file.read_text(encoding="utf-8").rstrip("\r\n").partition(":")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"--credentials-file: cannot read {self.credentials_file}: {error}") from error
+        if not colon:
+            raise ValueError("--credentials-file: must hold one line, NAME:PASSWORD")
+        return Credentials(name, password)
+
+    def metrics_urls(self) -> dict[str, str]:
+        """URL by program, of --metrics-of."""
+        return _pairs("--metrics-of", self.metrics_of)
+
+    def engine(self) -> dict[str, str]:
+        """Engine by side, of --engines."""
+        return _pairs("--engines", self.engines)
+
+
+def _pairs(flag: str, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    for (name, equals, value), text in zip(pairs, texts, strict=True):
+        if not (name and equals and value):
+            raise ValueError(f"{flag} {text}: must be NAME=VALUE")
+    return {name: value for name, _, value in pairs}
+
+
+def _by_phase(flag: str, texts: tuple[str, ...]) -> dict[Phase, float]:
+    limits: dict[Phase, float] = {}
+    for name, value in _pairs(flag, texts).items():
+        if name not in tuple(Phase):
+            raise ValueError(f"{flag} {name}: there is no such phase; there are {', '.join(Phase)}")
+        try:
+            limits[Phase(name)] = seconds(value)
+        except ValueError as error:
+            raise ValueError(f"{flag} {name}={value}: {error}") from error
+        if limits[Phase(name)] <= 0:
+            raise ValueError(f"{flag} {name}={value}: must be more than 0")
+    return limits

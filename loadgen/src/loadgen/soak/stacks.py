@@ -1,0 +1,80 @@
+"""The stack that was asked for, opened. The ones that are made here are imported only when they are asked for."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import cast
+
+from loadgen.soak.settings import SoakSettings
+from loadgen.stack_api import RTT_20_MS, GeneratingStack, Stack, StackFactory, StackSettings
+from servicekit.address import Address
+
+_FACTORIES = {"local": "loadgen.stacks.local:local_stack", "compose": "loadgen.stacks.compose:compose_stack"}
+
+NO_LINK = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalStack:
+    """What somebody else runs: as much as was said on the command line."""
+
+    proxy: Address
+    target: Address
+    server_first: Address
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    pids: Mapping[str, int] = field(default_factory=dict)
+    engine: Mapping[str, str] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def open_stack(settings: SoakSettings, directory: Path) -> AsyncIterator[Stack]:
+    """The running stack, its logs in `directory`. Raises StackError."""
+    factory = _FACTORIES.get(settings.stack)
+    if factory is None:
+        yield external(settings)
+        return
+    module, function = factory.split(":")
+    make = cast(StackFactory, getattr(import_module(module), function))
+    async with make(StackSettings(link=_link(settings.link), logs_directory=directory)) as stack:
+        yield stack
+
+
+def external(settings: SoakSettings) -> Stack:
+    """The stack of --stack external."""
+    proxy, target = settings.proxy, settings.target
+    assert proxy is not None, "settings check it"
+    assert target is not None, "settings check it"
+    server_first = settings.server_first or Address(target.host, target.port + 1)
+    return ExternalStack(proxy, target, server_first, settings.metrics_urls(), engine=settings.engine())
+
+
+def arguments_inside(settings: SoakSettings, stack: GeneratingStack, revision: str) -> list[str]:
+    """The arguments for the generator that `stack` has, so that it does there what was asked for here."""
+    arguments = ["--stack", "external", "--stack-label", settings.stack, "--metrics-listen", "127.0.0.1:0"]
+    arguments += ["--proxy", f"socks5://{stack.proxy}", "--target", f"http://{stack.target}"]
+    arguments += ["--server-first", str(stack.server_first)]
+    for program, url in stack.metrics.items():
+        arguments += ["--metrics-of", f"{program}={url}"]
+    for side, engine in stack.engine.items():
+        arguments += ["--engines", f"{side}={engine}"]
+    arguments += ["--duration", f"{settings.duration}", "--mix", settings.mix, "--seed", f"{settings.seed}"]
+    arguments += ["--max-in-flight", f"{settings.max_in_flight}", "--revision", revision]
+    arguments += ["--rate", f"{settings.rate}"] if settings.rate is not None else []
+    arguments += ["--continuous"] if settings.continuous else []
+    for flag, values in (
+        ("--scenario", settings.scenario),
+        ("--threshold", settings.threshold),
+        ("--stall", settings.stall),
+        ("--timeout", settings.timeout),
+    ):
+        for value in values:
+            arguments += [flag, value]
+    return arguments
+
+
+def _link(asked: str | None) -> tuple[str, ...] | None:
+    if asked is None:
+        return RTT_20_MS
+    return None if asked == NO_LINK else ("--plan", asked)

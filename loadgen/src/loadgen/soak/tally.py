@@ -1,0 +1,206 @@
+"""What is counted, in memory that does not grow with the number of transactions.
+
+Rules
+- Everything is counted once here, for the verdict and for the metrics port alike; anomalies also get a line in their
+  file.
+- Latency counts from the scheduled start, for every transaction that came to an outcome of its own (not `aborted`).
+- A tally counts every transaction it is told of: which ones is its owner's choice, so that there can be one for each
+  window.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from time import monotonic
+
+from hdrh.histogram import HdrHistogram
+
+from loadgen.soak.anomalies import Anomalies
+from loadgen.soak.metrics import SoakMetrics
+from loadgen.transaction.outcomes import Outcome
+from loadgen.transaction.phases import Phase
+from loadgen.transaction.transaction import Arrival, Direction, Transaction
+
+_LOWEST_US, _HIGHEST_US = 1, 3_600_000_000
+_DIGITS = 2  # hdrh looks through its buckets one by one, and a third digit makes them ten times as many
+
+
+class Latencies:
+    """A histogram of seconds, exact to 1 %, up to an hour. 30 kB, whatever is in it."""
+
+    def __init__(self) -> None:
+        self._histogram = HdrHistogram(_LOWEST_US, _HIGHEST_US, _DIGITS)
+
+    def record(self, seconds: float) -> None:
+        self._histogram.record_value(min(max(round(seconds * 1e6), _LOWEST_US), _HIGHEST_US))
+
+    @property
+    def count(self) -> int:
+        return int(self._histogram.get_total_count())
+
+    def percentile_s(self, percentile: float) -> float | None:
+        """Seconds; None while nothing is recorded."""
+        return self._histogram.get_value_at_percentile(percentile) / 1e6 if self.count else None
+
+    @property
+    def max_s(self) -> float | None:
+        return self._histogram.get_max_value() / 1e6 if self.count else None
+
+
+@dataclass(slots=True)
+class StallCount:
+    """Stalls of one phase."""
+
+    count: int = 0
+    recovered: int = 0
+    longest_s: float = 0.0
+
+
+@dataclass(slots=True)
+class ScenarioCount:
+    """Transactions of one scenario."""
+
+    scheduled: int = 0
+    started: int = 0
+    dropped: int = 0
+    in_flight: int = 0
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    latencies: Latencies = field(default_factory=Latencies)
+
+    @property
+    def completed(self) -> int:
+        """Those with an outcome of their own."""
+        return self.outcomes.total() - self.outcomes[Outcome.ABORTED]
+
+
+class Tally:
+    """Counts; and is the `Observer` of every transaction."""
+
+    def __init__(self, scenarios: tuple[str, ...], metrics: SoakMetrics, anomalies: Anomalies) -> None:
+        self.scenarios = {name: ScenarioCount() for name in scenarios}
+        self.latencies = Latencies()
+        self.stalls = {phase: StallCount() for phase in Phase}
+        self.stalled_now = 0
+        self.timeouts = dict.fromkeys(Phase, 0)
+        self.payload_bytes = dict.fromkeys(Direction, 0)
+        self.schedule_lag = Latencies()
+        self.lag_max_s = 0.0
+        self.generator_lags = 0
+        self._metrics = metrics
+        self._anomalies = anomalies
+        self._started_at_s = monotonic()
+
+    def load_begins(self, now_s: float) -> None:
+        """The moment from which `at_s` of anomalies counts."""
+        self._started_at_s = now_s
+
+    def scheduled(self, arrival: Arrival) -> None:
+        self.scenarios[arrival.scenario].scheduled += 1
+        self._metrics.scheduled[arrival.scenario].inc()
+
+    def dropped(self, arrival: Arrival) -> None:
+        self.scenarios[arrival.scenario].dropped += 1
+        self._metrics.dropped[arrival.scenario].inc()
+
+    def started(self, arrival: Arrival, lag_s: float) -> None:
+        count = self.scenarios[arrival.scenario]
+        count.started += 1
+        count.in_flight += 1
+        self.schedule_lag.record(lag_s)
+        self.lag_max_s = max(self.lag_max_s, lag_s)
+        self._metrics.started[arrival.scenario].inc()
+        self._metrics.in_flight[arrival.scenario].inc()
+        self._metrics.schedule_lag.observe(lag_s)
+
+    def ended(self, transaction: Transaction, outcome: Outcome, detail: str) -> None:
+        name = transaction.arrival.scenario
+        latency_s = transaction.clock() - transaction.scheduled_at_s
+        count = self.scenarios[name]
+        count.in_flight -= 1
+        count.outcomes[outcome] += 1
+        self._metrics.in_flight[name].dec()
+        self._metrics.ended[name, outcome].inc()
+        if outcome is not Outcome.ABORTED:
+            count.latencies.record(latency_s)
+            self.latencies.record(latency_s)
+            self._metrics.response_time[name].observe(latency_s)
+        if outcome is not Outcome.OK:
+            self._note("outcome", transaction, outcome=outcome, detail=detail, latency_s=round(latency_s, 3))
+
+    def loop_lag(self, lag_s: float) -> None:
+        self.lag_max_s = max(self.lag_max_s, lag_s)
+        self._metrics.loop_lag.observe(lag_s)
+
+    # ---- Observer
+
+    def phase_ended(self, phase: Phase, duration_s: float) -> None:
+        self._metrics.phase_duration[phase].observe(duration_s)
+
+    def stalled(self, transaction: Transaction, phase: Phase) -> None:
+        self.stalls[phase].count += 1
+        self.stalled_now += 1
+        self._metrics.stalls[phase].inc()
+        self._metrics.stalled[phase].inc()
+        self._note("stall", transaction)
+
+    def stall_ended(self, transaction: Transaction, phase: Phase, duration_s: float, recovered: bool) -> None:
+        count = self.stalls[phase]
+        count.longest_s = max(count.longest_s, duration_s)
+        self.stalled_now -= 1
+        self._metrics.stalled[phase].dec()
+        if recovered:
+            count.recovered += 1
+            self._metrics.stalls_recovered[phase].inc()
+            self._note("stall_recovered", transaction, stalled_s=round(duration_s, 3))
+
+    def generator_lagged(self, transaction: Transaction, phase: Phase, lag_s: float) -> None:
+        self.generator_lags += 1
+        self._note("generator_lag", transaction, lag_s=round(lag_s, 3))
+
+    def timed_out(self, transaction: Transaction, phase: Phase) -> None:
+        self.run_timed_out(phase)
+
+    def moved(self, direction: Direction, payload_bytes: int) -> None:
+        self.payload_bytes[direction] += payload_bytes
+        self._metrics.payload_bytes[direction].inc(payload_bytes)
+
+    # ---- the run's own phase
+
+    def run_timed_out(self, phase: Phase) -> None:
+        """A phase has reached its timeout: one of a transaction, or `drain`."""
+        self.timeouts[phase] += 1
+        self._metrics.timeouts[phase].inc()
+
+    def drained(self, duration_s: float) -> None:
+        self.phase_ended(Phase.DRAIN, duration_s)
+
+    # ----
+
+    @property
+    def in_flight(self) -> int:
+        return sum(count.in_flight for count in self.scenarios.values())
+
+    @property
+    def outcomes(self) -> Counter[Outcome]:
+        """Over all scenarios; every outcome is there."""
+        total = Counter(dict.fromkeys(Outcome, 0))
+        for count in self.scenarios.values():
+            total.update(count.outcomes)
+        return total
+
+    def _note(self, kind: str, transaction: Transaction, **fields: object) -> None:
+        now_s = transaction.clock()
+        arrival = transaction.arrival
+        self._anomalies.write(
+            kind,
+            at_s=round(now_s - self._started_at_s, 3),
+            number=arrival.number,
+            scenario=arrival.scenario,
+            phase=transaction.phase,
+            in_phase_s=round(now_s - transaction.phase_since_s, 3) if transaction.phase else None,
+            **fields,
+            seed=arrival.seed,
+            size_bytes=arrival.size_bytes,
+            received_bytes=transaction.received_bytes,
+            expected_bytes=transaction.expected_bytes,
+            sent_bytes=transaction.sent_bytes,
+        )

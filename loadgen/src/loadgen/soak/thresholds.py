@@ -1,0 +1,124 @@
+"""Thresholds: `METRIC OPERATOR VALUE`, such as `outcome.eof_missing == 0` or `latency.p99 < 250ms`.
+
+    outcome.NAME                 transactions with that outcome
+    timeouts, timeouts.PHASE     phases that reached their timeout
+    stalls, stalls.PHASE         stalls at their onset
+    latency.P, latency.SCENARIO.P  time from the scheduled start, P one of p50, p90, p99, max: a time
+    rescued                      ends of stream that only the rescue brought through
+    dropped, completed           transactions
+    offered_per_s                transactions a second that were due
+    drain.pending, drain.seconds gauges that did not come back to zero; how long that took: a time
+    generator.lag                the longest delay of a start or of the event loop: a time
+
+Rules
+- Operators: == != < <= > >=. Times need a unit, ms or s; numbers have none.
+- A threshold on a metric replaces the default ones on that metric.
+- Some metrics depend on how fast the generator ran: a saturated generator cannot be held against the proxy.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from loadgen.scenarios import SCENARIOS
+from loadgen.transaction.outcomes import Outcome
+from loadgen.transaction.phases import Phase
+
+PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "max": 100.0}
+
+_EXPRESSION = re.compile(r"\s*([a-z0-9_.]+)\s*(==|!=|<=|>=|<|>)\s*([0-9]+(?:\.[0-9]+)?)\s*(ms|s|)\s*", re.ASCII)
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = {
+    "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+_COUNTS = frozenset(
+    [f"outcome.{outcome}" for outcome in Outcome]
+    + [f"{what}.{phase}" for what in ("timeouts", "stalls") for phase in Phase]
+    + ["timeouts", "stalls", "rescued", "dropped", "completed", "offered_per_s", "drain.pending"]
+)
+_TIMES = frozenset(
+    [f"latency.{percentile}" for percentile in PERCENTILES]
+    + [f"latency.{scenario}.{percentile}" for scenario in SCENARIOS for percentile in PERCENTILES]
+    + ["drain.seconds", "generator.lag"]
+)
+_CORRECTNESS = frozenset(
+    f"outcome.{outcome}"
+    for outcome in (
+        Outcome.CORRUPT, Outcome.EXCESS, Outcome.EOF_PREMATURE,
+        Outcome.RESET, Outcome.SOCKS_REJECTED, Outcome.HTTP_ERROR,
+    )
+) | {"rescued"}  # fmt: skip
+
+
+class ThresholdError(ValueError):
+    """Not a threshold; the message says what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One condition on one metric. Times are seconds here."""
+
+    expression: str
+    metric: str
+    operator: str
+    bound: float
+
+    @property
+    def depends_on_speed(self) -> bool:
+        """Whether a slow generator can violate it."""
+        return self.metric not in _CORRECTNESS
+
+    def holds(self, value: float) -> bool:
+        return _OPERATORS[self.operator](value, self.bound)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A threshold and what was measured; None where nothing was."""
+
+    threshold: Threshold
+    value: float | None
+
+    @property
+    def ok(self) -> bool:
+        return self.value is not None and self.threshold.holds(self.value)
+
+
+def parse(expression: str) -> Threshold:
+    """Reads one threshold. Raises ThresholdError."""
+    match = _EXPRESSION.fullmatch(expression)
+    if match is None:
+        raise ThresholdError(f"{expression!r} is not METRIC OPERATOR VALUE, as in 'latency.p99 < 250ms'")
+    metric, sign, number, unit = match.groups()
+    if metric not in _COUNTS | _TIMES:
+        raise ThresholdError(f"there is no metric {metric}; there are, for example, {_near(metric)}")
+    if metric in _TIMES and not unit:
+        raise ThresholdError(f"{metric} is a time: {number} needs a unit, ms or s")
+    if metric in _COUNTS and unit:
+        raise ThresholdError(f"{metric} is a number: {number}{unit} has a unit")
+    return Threshold(" ".join(expression.split()), metric, sign, float(number) / (1000 if unit == "ms" else 1))
+
+
+def defaults() -> tuple[Threshold, ...]:
+    """No outcome other than ok, no timeout, and everything drained."""
+    outcomes = [f"outcome.{outcome} == 0" for outcome in Outcome if outcome is not Outcome.OK]
+    timeouts = [f"timeouts.{phase} == 0" for phase in Phase]
+    return tuple(map(parse, [*outcomes, *timeouts, "drain.pending == 0"]))
+
+
+def with_defaults(asked: Iterable[Threshold]) -> tuple[Threshold, ...]:
+    """The defaults whose metric nobody asked about, and then what was asked."""
+    own = tuple(asked)
+    replaced = {threshold.metric for threshold in own}
+    return (*(threshold for threshold in defaults() if threshold.metric not in replaced), *own)
+
+
+def judge(thresholds: Iterable[Threshold], measured: Mapping[str, float | None]) -> tuple[Judged, ...]:
+    """Each threshold against what was measured."""
+    return tuple(Judged(threshold, measured.get(threshold.metric)) for threshold in thresholds)
+
+
+def _near(metric: str) -> str:
+    family = metric.split(".")[0]
+    return ", ".join(sorted(name for name in _COUNTS | _TIMES if name.startswith(family))[:6] or sorted(_COUNTS)[:6])
