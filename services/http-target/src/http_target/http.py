@@ -2,8 +2,8 @@
 
 Rules:
 - Every wait has its bound: the idle one before a request, one for a whole head, one for each piece of a body.
-- A head is at most 16 KiB, as h11 counts it; beyond that the answer is 431. Of what a client sends ahead, at most one
-  receive buffer of 64 KiB more is kept.
+- A head that is not complete after 16 KiB is refused with 431. Together with one receive buffer of 64 KiB, that is all
+  that is kept of what a client sends.
 - The head of an answer leaves together with the first bytes of its body, in one write.
 """
 
@@ -88,9 +88,17 @@ class Http:
         while data := await self.connection.receive(self._settings.progress_timeout_s):
             yield data
 
-    def next_may_follow(self) -> bool:
-        """Whether the connection goes on after this request, which is answered. Call it once a request."""
-        if self._close_delimited or (self._h11.our_state, self._h11.their_state) != (h11.DONE, h11.DONE):
+    async def next_may_follow(self) -> bool:
+        """Whether the connection goes on after this request, which is answered. Drops a body that nobody has read.
+
+        Raises what `body` raises.
+        """
+        if self._close_delimited or self._h11.our_state is not h11.DONE:
+            return False
+        async with bounded(self._settings.linger_timeout_s):
+            async for _ in self.body():
+                pass
+        if self._h11.their_state is not h11.DONE:
             return False
         self._h11.start_next_cycle()
         return True

@@ -4,7 +4,7 @@ Rules:
 - The server owns one task for each connection; all have ended when `drain` returns.
 - Accepting is bounded twice: so many a turn of the event loop, so many at once. What is above waits in the
   kernel's backlog.
-- Running out of descriptors pauses accepting; it does not spin, and it does not end the program.
+- At the limit, or out of descriptors, accepting pauses; it does not spin, and it does not end the program.
 - Draining takes what the backlog holds already, stops accepting, then waits for the requests under way.
 """
 
@@ -30,7 +30,6 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._listeners: dict[socket.socket, Speak] = {}
         self._connections: dict[asyncio.Task[None], Connection] = {}
-        self._accepting = True
 
     @property
     def connections(self) -> int:
@@ -49,8 +48,8 @@ class Server:
         for listener in self._listeners:
             self._accept(listener, at_most=self._service.settings.max_connections)
             self._loop.remove_reader(listener)
-            listener.close()
-        self._listeners.clear()
+        while self._listeners:
+            self._listeners.popitem()[0].close()
         self._service.draining.set()
         for connection in self._connections.values():
             connection.hurry()
@@ -69,7 +68,7 @@ class Server:
     def _accept(self, listener: socket.socket, at_most: int = ACCEPTS_A_TURN) -> None:
         for _ in range(at_most):
             if len(self._connections) >= self._service.settings.max_connections:
-                self._stop_accepting("max_connections is reached")
+                self._pause("max_connections is reached")
                 return
             try:
                 client, _ = listener.accept()
@@ -77,8 +76,7 @@ class Server:
                 return
             except OSError as error:
                 if error.errno in _OUT_OF_RESOURCES:
-                    self._stop_accepting(str(error))
-                    self._loop.call_later(PAUSE_S, self._resume_accepting)
+                    self._pause(str(error))
                     return
                 continue  # ECONNABORTED: that client has left already
             self._start(client, self._listeners[listener])
@@ -92,16 +90,13 @@ class Server:
     def _ended(self, task: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step has closed nothing.
         self._connections.pop(task).reset()
-        if not self._accepting:
-            self._resume_accepting()
 
-    def _stop_accepting(self, reason: str) -> None:
+    def _pause(self, reason: str) -> None:
         get_logger().warning("accepting_paused", reason=reason, connections=self.connections)
-        self._accepting = False
         for listener in self._listeners:
             self._loop.remove_reader(listener)
+        self._loop.call_later(PAUSE_S, self._resume)
 
-    def _resume_accepting(self) -> None:
-        self._accepting = True
+    def _resume(self) -> None:
         for listener in self._listeners:
             self._loop.add_reader(listener, self._accept, listener)

@@ -90,7 +90,7 @@ async def _exchange(http: Http, metrics: Metrics) -> bool:
         return False
     route = ROUTES.get(request.path)
     await _counted(metrics, route.label if route else "unknown", _answer(http, request, route, metrics))
-    return http.next_may_follow()
+    return await http.next_may_follow()
 
 
 async def _counted(metrics: Metrics, label: str, answer: Coroutine[None, None, str]) -> None:
