@@ -14,7 +14,7 @@ import secrets
 import sys
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,8 @@ class ComposeStack:
         """Runs the generator with these arguments; see `loadgen.stack_api.GeneratingStack.soak`."""
         inside = f"/reports/{secrets.token_hex(4)}"
         async with self._continuous_load_paused():
-            generator = await self._start_generator(["soak", *arguments, "--report", inside])
+            reachable = ("--metrics-listen", "0.0.0.0:9104")  # for Prometheus
+            generator = await self._start_generator(["soak", *arguments, *reachable, "--report", inside])
             following = asyncio.ensure_future(asyncio.to_thread(_follow, self.project, generator))
             try:
                 await asyncio.shield(following)
@@ -87,15 +88,18 @@ class ComposeStack:
 
 
 @asynccontextmanager
-async def compose_stack(settings: StackSettings, *, also: Sequence[str] = ()) -> AsyncIterator[ComposeStack]:
-    """Brings the stack up in containers, `also` more services of docker-compose.yml, and removes them on exit.
+async def compose_stack(
+    settings: StackSettings, *, also: Sequence[str] = (), environment: Mapping[str, str] | None = None
+) -> AsyncIterator[ComposeStack]:
+    """Brings the stack up in containers, and removes them on exit.
 
-    Raises StackError: no engine, no Compose, an image that cannot be built, a container that does not get healthy.
+    `also` are further services of docker-compose.yml, `environment` further variables of it. Raises StackError: no
+    engine, no Compose, an image that cannot be built, a container that does not get healthy.
     """
     async with AsyncExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="finback-")))
-        environment = {} if settings.link is not None else {"TUNNEL_SERVER": "proxy-server:4433"}
-        project = Project(directory, environment, _overrides(settings))
+        way_round = {} if settings.link is not None else {"TUNNEL_SERVER": "proxy-server:4433"}
+        project = Project(directory, {**way_round, **(environment or {})}, _overrides(settings))
         exits.callback(project.client.close)
         log.info("building_images")
         await project.build([name for name in (*METRICS_PORTS, "loadgen") if name != "link"])
@@ -112,7 +116,7 @@ async def compose_stack(settings: StackSettings, *, also: Sequence[str] = ()) ->
 
 def _overrides(settings: StackSettings) -> dict[str, Any]:
     """What docker-compose.yml does not say, by service."""
-    services: dict[str, Any] = {name: {"command": list(arguments)} for name, arguments in settings.arguments.items()}
+    services: dict[str, Any] = {name: {"command": list(given)} for name, given in settings.arguments.items() if given}
     if settings.link is not None:
         services["link"] = _link_override([*settings.link, *settings.arguments.get("link", ())])
     return services
