@@ -8,7 +8,6 @@ Rules:
   stream after that: so the first error of a connection that has not ended cleanly closes it here.)
 - Callbacks never come from inside `write` or `finish`, and none comes after `on_error`, `abort`, `close` or `leave`.
 - Work in one turn of the event loop is bounded.
-- A connection that broke is no longer the event loop's to watch: what had arrived is read turn by turn.
 
 TCP_USER_TIMEOUT is not set: it would kill a connection whose peer merely does not read for that long (Linux 6.18:
 ETIMEDOUT after two seconds of closed window and a limit of two), and that is a slow reader, not a dead one (F13).
@@ -24,7 +23,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from tunnel.errors import Cause, cause_of_socket_error
-from tunnel.net.reset_watch import ResetWatch
+from tunnel.net.poller import ERROR, HANG_UP, READABLE, WRITABLE, Poller
 
 READ_BYTES_MAX: Final = 64 * 1024
 # One turn moves at most 256 KiB of each direction of each connection.
@@ -70,24 +69,22 @@ class TcpEvents(Protocol):
 class TcpSocket:
     """Owns `sock` (connected, non-blocking) from here on. Reading begins with `resume_reading`.
 
-    `on_reset` is the cause that a reset by this peer stands for; `watch` notices one while nothing is read.
+    `on_reset` is the cause that a reset by this peer stands for. A reset is noticed while nothing is read as well.
     """
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         sock: socket.socket,
         events: TcpEvents,
         on_reset: Cause,
-        watch: ResetWatch,
         *,
         pending_bytes_max: int = PENDING_BYTES_MAX,
     ) -> None:
         self.pending_bytes = 0
         # The owner may lower it at any time, to at least 1: a single read gives no more than that.
         self.read_bytes_max = READ_BYTES_MAX
-        self._loop = loop
-        self._watch = watch
+        self._poller = poller
         self._socket = sock
         self._fd = sock.fileno()
         self._events = events
@@ -100,11 +97,9 @@ class TcpSocket:
         self._finishing = False
         self._write_ended = False  # SHUT_WR is out, or the peer takes no more.
         self._eof = False
-        self._over = False  # The watch says that nothing more can arrive.
-        self._rest_scheduled = False
         self._closed = False
         _configure(sock)
-        watch.add(self._fd, self._broken)
+        poller.add(self._fd, self._ready)
 
     @property
     def closed(self) -> bool:
@@ -120,28 +115,26 @@ class TcpSocket:
         """Reads from now on. Idempotent; nothing happens once the peer has ended its direction."""
         if not (self._reading or self._eof or self._closed):
             self._reading = True
-            if self._over:
-                self._schedule_rest()
-            else:
-                self._loop.add_reader(self._fd, self._read)
+            self._want()
 
     def pause_reading(self) -> None:
         """Leaves further bytes in the kernel, from this moment: no `on_data` follows. Idempotent."""
         if self._reading:
             self._reading = False
-            self._loop.remove_reader(self._fd)
+            self._want()
 
-    def _schedule_rest(self) -> None:
-        if not self._rest_scheduled:
-            self._rest_scheduled = True
-            self._loop.call_soon(self._read_rest)
+    def _ready(self, events: int) -> None:
+        if self._reading:
+            # An error shows to the reader, behind the bytes that arrived before it.
+            if events & (READABLE | ERROR | HANG_UP):
+                self._read()
+        elif events & ERROR:
+            self._broken()
+        if self._writer_armed:
+            self._flush()
 
-    def _read_rest(self) -> None:
-        """Nothing more can arrive: reads what is there, up to the end or the error behind it."""
-        self._rest_scheduled = False
-        self._read()
-        if self._reading and self._over:
-            self._schedule_rest()
+    def _want(self) -> None:
+        self._poller.want(self._fd, READABLE * self._reading | WRITABLE * self._writer_armed)
 
     def _read(self) -> None:
         for _ in range(READS_A_TURN_MAX):
@@ -152,7 +145,6 @@ class TcpSocket:
             try:
                 data = self._socket.recv(size)
             except (BlockingIOError, InterruptedError):
-                self._expect_more()
                 return
             except OSError as error:
                 self._fail(error)
@@ -165,11 +157,6 @@ class TcpSocket:
             self._events.on_data(data)
             if len(data) < size:
                 return
-
-    def _expect_more(self) -> None:
-        if self._over:  # A false alarm of the watch.
-            self._over = False
-            self._loop.add_reader(self._fd, self._read)
 
     # Writing.
 
@@ -198,7 +185,7 @@ class TcpSocket:
     def _schedule_flush(self) -> None:
         if not (self._flush_scheduled or self._writer_armed):
             self._flush_scheduled = True
-            self._loop.call_soon(self._flush)
+            self._poller.loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flush_scheduled = False
@@ -248,11 +235,9 @@ class TcpSocket:
         return True
 
     def _arm_writer(self, wanted: bool) -> None:
-        if wanted and not self._writer_armed:
-            self._loop.add_writer(self._fd, self._flush)
-        elif self._writer_armed and not wanted:
-            self._loop.remove_writer(self._fd)
-        self._writer_armed = wanted
+        if wanted != self._writer_armed:
+            self._writer_armed = wanted
+            self._want()
 
     def _shut_down(self) -> None:
         try:
@@ -273,7 +258,7 @@ class TcpSocket:
         with a reset, and that may overtake the words (F22). After `linger_s` it is closed anyway.
         """
         if not self._closed:
-            self._events = _Farewell(self, self._loop.call_later(linger_s, self.close))
+            self._events = _Farewell(self, self._poller.loop.call_later(linger_s, self.close))
             self.finish()
             self.resume_reading()
             self._close_if_over()
@@ -295,10 +280,9 @@ class TcpSocket:
         if self._closed:
             return
         self._closed = True
-        self.pause_reading()
-        self._arm_writer(False)
+        self._reading = self._writer_armed = False
         self._discard_pending()
-        self._watch.remove(self._fd)
+        self._poller.remove(self._fd)
         self._socket.close()
         events, self._events = self._events, _NOBODY
         if isinstance(events, _Farewell):
@@ -309,16 +293,9 @@ class TcpSocket:
             self.close()
 
     def _broken(self) -> None:
-        """The watch: there is an error, or both directions are over."""
-        if self._closed:
-            return
-        self._over = True
-        if self._reading:
-            # The reader meets the error behind the bytes that arrived before it, but uvloop may call it no more.
-            self._loop.remove_reader(self._fd)
-            self._schedule_rest()
+        """There is an error, and nobody reads who would meet it."""
         # Once our direction has ended, only reading can tell whether the peer's had ended cleanly before.
-        elif not self._write_ended and (error := self._pending_error()) is not None:
+        if not self._write_ended and (error := self._pending_error()) is not None:
             self._write_failed(error)
 
     def _pending_error(self) -> OSError | None:

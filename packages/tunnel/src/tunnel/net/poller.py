@@ -1,0 +1,68 @@
+"""Readiness of many sockets by one epoll set, which itself is one reader of the event loop.
+
+Why not `loop.add_reader` for each socket:
+- An event loop looks at a socket only while it has a reader or a writer. A paused relay would learn of a reset
+  late: at its next byte, or never. epoll reports errors even for an empty mask.
+- uvloop ends the registration of a descriptor on its first error (POLLERR), after one more call of the reader.
+  Bytes that arrived in front of a reset and do not fit that one call would never be read: the connection hangs.
+"""
+
+import asyncio
+import select
+from collections.abc import Callable
+from typing import Final
+
+READABLE: Final = select.EPOLLIN
+WRITABLE: Final = select.EPOLLOUT
+# Reported whether wanted or not. HUP: both directions are over, as after a reset.
+ERROR: Final = select.EPOLLERR
+HANG_UP: Final = select.EPOLLHUP
+
+_EVENTS_A_TURN_MAX: Final = 256
+
+
+class Poller:
+    """One for each event loop; close it before the loop. `loop` is the one it runs on."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._epoll = select.epoll()
+        self._callbacks: dict[int, Callable[[int], None]] = {}
+        loop.add_reader(self._epoll.fileno(), self._ready)
+
+    def add(self, fd: int, on_ready: Callable[[int], None]) -> None:
+        """Calls `on_ready` with the events; until `want` says more, that is ERROR and HANG_UP only, once each.
+
+        An event may be a false alarm (of a descriptor with the same number before), so it is a hint to try.
+        """
+        self._epoll.register(fd, select.EPOLLET)
+        self._callbacks[fd] = on_ready
+
+    def want(self, fd: int, events: int) -> None:
+        """Waits for READABLE, WRITABLE, both, or neither, in place of what was wanted before."""
+        # With nothing wanted, edge-triggered: an error or a hang-up lasts, and would be reported in every turn.
+        self._epoll.modify(fd, events or select.EPOLLET)
+
+    def remove(self, fd: int) -> None:
+        """To be called before the descriptor is closed, because its number is given out again. Idempotent."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._epoll.unregister(fd)
+
+    def close(self) -> None:
+        """Forgets all descriptors. Idempotent."""
+        if not self._epoll.closed:
+            self.loop.remove_reader(self._epoll.fileno())
+            self._callbacks.clear()
+            self._epoll.close()
+
+    def _ready(self) -> None:
+        for fd, events in self._epoll.poll(0, _EVENTS_A_TURN_MAX):
+            callback = self._callbacks.get(fd)
+            if callback is None:
+                continue  # removed by a callback before this one
+            try:
+                callback(events)
+            except Exception as error:
+                # One owner's fault must not keep the others' events from them (F21).
+                context = {"message": "a readiness callback failed", "exception": error}
+                self.loop.call_exception_handler(context)
