@@ -30,7 +30,7 @@ from tunnel.net.client_socket import path_mtu, resolve, unbound_socket
 from tunnel.net.credentials import Users, read_token
 from tunnel.net.driver import ConnectionEvent, Driver
 from tunnel.net.listener import TcpListener
-from tunnel.net.reset_watch import ResetWatch
+from tunnel.net.poller import Poller
 from tunnel.net.udp import UdpEndpoint
 from tunnel.net.waiting import first_of
 from tunnel.report import describe
@@ -55,7 +55,7 @@ class ProxyClient:
         self._metrics = SocksMetrics(self._registry)
         self._handshakes = handshake_histogram(self._registry, "client")
         self._users = _read_users(settings.users_file)
-        self._watch = ResetWatch(self._loop)
+        self._poller = Poller(self._loop)
         self._connections: set[SocksConnection] = set()
         self._quiet = asyncio.Event()
         self._draining = False
@@ -107,7 +107,7 @@ class ProxyClient:
             listener.close()
             await self._drain(stop)
             self._driver.close()
-            self._watch.close()
+            self._poller.close()
         self._log.info("stopped")
         return 0
 
@@ -131,12 +131,11 @@ class ProxyClient:
 
     def _on_accept(self, sock: socket.socket, address: tuple[Any, ...]) -> None:
         connection = SocksConnection(
-            self._loop,
+            self._poller,
             sock,
             address,
             driver=self._driver,
             session=self._session,
-            watch=self._watch,
             check_credentials=self._users.check if self._users else None,
             timeout_s=self._settings.socks_timeout_s,
             observer=self,

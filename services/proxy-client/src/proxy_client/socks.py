@@ -6,15 +6,14 @@ Rules:
 - From the request on, the relay has the socket: a half-close before the reply is forwarded like any other.
 """
 
-import asyncio
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from tunnel.errors import Cause
 from tunnel.net.driver import Driver
+from tunnel.net.poller import Poller
 from tunnel.net.relay import FAREWELL_S, Relay
-from tunnel.net.reset_watch import ResetWatch
 from tunnel.net.tcp import READ_BYTES_MAX, TcpSocket
 from tunnel.session.client import ClientSession
 from tunnel.session.events import Replied
@@ -38,13 +37,12 @@ class SocksConnection:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         sock: socket.socket,
         address: tuple[Any, ...],
         *,
         driver: Driver,
         session: ClientSession,
-        watch: ResetWatch,
         check_credentials: CheckCredentials | None,
         timeout_s: float,
         observer: Observer,
@@ -59,8 +57,8 @@ class SocksConnection:
         self._handshake = Handshake(check_credentials)
         self._target: Target | None = None
         self._relay: Relay | None = None
-        self._timer = loop.call_later(timeout_s, self._timed_out)
-        self._socket = TcpSocket(loop, sock, self, Cause.APPLICATION_RESET, watch)
+        self._timer = poller.loop.call_later(timeout_s, self._timed_out)
+        self._socket = TcpSocket(poller, sock, self, Cause.APPLICATION_RESET)
         self._socket.read_bytes_max = self._handshake.wanted
         self._socket.resume_reading()
 

@@ -13,8 +13,8 @@ from tunnel.errors import Cause
 from tunnel.net.dial import DialError, dial
 from tunnel.net.driver import Driver
 from tunnel.net.egress import EgressPolicy
+from tunnel.net.poller import Poller
 from tunnel.net.relay import Relay
-from tunnel.net.reset_watch import ResetWatch
 from tunnel.net.tcp import TcpSocket
 from tunnel.session.events import Dial
 from tunnel.session.server import ServerSession
@@ -38,7 +38,7 @@ class Dialling:
         on_dialled: OnDialled,
         on_closed: Callable[[], None],
     ) -> None:
-        self.watch = ResetWatch(loop)
+        self._poller = Poller(loop)
         self._loop = loop
         self._driver = driver
         self._session = session
@@ -63,7 +63,7 @@ class Dialling:
         """Gives up the dials under way."""
         for task in self._tasks.values():
             task.cancel()
-        self.watch.close()
+        self._poller.close()
 
     async def _dial(self, target: Target, relay: Relay) -> None:
         began_at = self._loop.time()
@@ -76,7 +76,7 @@ class Dialling:
         else:
             self._session.dialled(relay.stream, _bound(sock), Driver.now())
             self._on_dialled(target, Cause.NONE, "", self._loop.time() - began_at)
-            relay.attach(TcpSocket(self._loop, sock, relay, Cause.TARGET_RESET, self.watch))
+            relay.attach(TcpSocket(self._poller, sock, relay, Cause.TARGET_RESET))
         self._driver.wake()
 
     def _closed(self, stream: int) -> None:
