@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from tunnel.engine.aioquic.connection import Connection
 from tunnel.engine.aioquic.credit import WindowBudget
-from tunnel.engine.aioquic.endpoint import Endpoint
+from tunnel.engine.aioquic.endpoint import Endpoint, canonical
 from tunnel.engine.aioquic.link import Link
 from tunnel.engine.aioquic.tls import client_configuration
 from tunnel.engine.port import Address
@@ -41,6 +41,7 @@ class ClientEndpoint(Endpoint):
 
     def connect(self, address: Address, now: float) -> int:
         self._now = now
+        address = canonical(address)
         quic = self._handshake(address, self._datagram_bytes(address), now)
         link = Link(
             next(self._numbers),

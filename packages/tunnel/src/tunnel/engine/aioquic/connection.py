@@ -39,6 +39,7 @@ from aioquic.quic.stream import QuicStream
 from cryptography.x509 import Certificate
 
 from tunnel.engine.aioquic.credit import ConnectionCredit, StreamCredit, WindowBudget
+from tunnel.engine.aioquic.recovery import Pacer
 from tunnel.engine.port import CONTROL_STREAM, Stats
 from tunnel.engine.settings import KIB, EngineLimits
 
@@ -112,6 +113,8 @@ class Connection(QuicConnection):
         """Streams whose `write` came up short, and of what; longest wait first."""
         self._wants_stream = False
         self._ping_number = 0
+        self.news = False
+        """Whether a limit was raised that the peer has not been told."""
 
         # Only the client opens streams, and only bidirectional ones.
         self._greeted = self._is_client
@@ -120,6 +123,7 @@ class Connection(QuicConnection):
         _announce(self._local_max_streams_uni, 0)
         if self._is_client:
             _announce(self._local_max_data, self._credit.window_bytes)
+        self._loss._pacer = Pacer(max_datagram_size=self._max_datagram_size)
         self._count_losses()
 
     # Streams, as the port has them.
@@ -208,26 +212,22 @@ class Connection(QuicConnection):
             self.stop_stream(stream_id, code)
         self._discard_arrivals(stream_id, record)
 
-    def consume(self, stream_id: int, count: int) -> bool:
-        """Credits the peer with `count` bytes; whether there is something to tell it."""
+    def consume(self, stream_id: int, count: int) -> None:
+        """Credits the peer with `count` bytes, at most with what was delivered."""
         record = self._records.get(stream_id)
-        if record is None:
-            return False
-        count = min(count, record.unread_bytes)
-        if count <= 0:
-            return False
+        if record is None or (count := min(count, record.unread_bytes)) <= 0:
+            return
         credit, stream = record.credit, self._streams.get(stream_id)
         self._credit.consumed_bytes += count
         self._credit.growth_bytes += credit.consume(
             count, self.now, self.rtt_s, self._limits.stream_window_cap_bytes, self._budget
         )
-        tell = self._grant_connection_credit()
+        self._grant_connection_credit()
         if stream is None:
-            tell = (self._forget(stream_id, record) and self._grant_streams()) or tell
+            self._forget(stream_id, record)
         elif record.receiving is Receiving.OPEN and credit.worth_telling(stream.max_stream_data_local):
             stream.max_stream_data_local = credit.limit_bytes
-            tell = True
-        return tell
+            self.news = True
 
     def release(self) -> None:
         """Gives the growth of all windows back to the budget. For a connection that has ended."""
@@ -266,13 +266,11 @@ class Connection(QuicConnection):
         self._end_sending(stream_id, record, Sending.RESET)
         return True
 
-    def on_flushed(self) -> bool:
-        """Forgets the streams that the flush has discarded; whether there is now something to tell the peer."""
-        discarded = [stream_id for stream_id in self._ending if stream_id not in self._streams]
-        for stream_id in discarded:
+    def on_flushed(self) -> None:
+        """Forgets the streams that the flush has discarded."""
+        for stream_id in [stream_id for stream_id in self._ending if stream_id not in self._streams]:
             self._ending.remove(stream_id)
             self._forget(stream_id, self._records[stream_id])
-        return bool(discarded) and self._grant_streams()
 
     # State.
 
@@ -343,12 +341,26 @@ class Connection(QuicConnection):
         return super()._payload_received(context, *args, **kwargs)
 
     def _write_application(self, builder: QuicPacketBuilder, network_path: QuicNetworkPath, now: float) -> None:
-        """Control frames do not queue behind bulk data. aioquic serves its queue from the front."""
-        control = self._streams.get(CONTROL_STREAM)
-        if control is not None and not control.sender.buffer_is_empty and self._streams_queue[0] is not control:
-            self._streams_queue.remove(control)
-            self._streams_queue.insert(0, control)
-        super()._write_application(builder, network_path, now)
+        """aioquic looks at every stream for every packet, twice: whether to raise its limit, and what it has to say.
+
+        Here it sees only those that have something to tell or to say, the control stream first: its frames do not
+        wait behind bulk data, and idle streams cost next to nothing.
+        """
+        queue: list[QuicStream] = []
+        quiet: list[QuicStream] = []
+        to_tell: list[QuicStream] = []
+        for stream in self._streams_queue:
+            (queue if _has_something_to_say(stream) else quiet).append(stream)
+            if stream.max_stream_data_local_sent != stream.max_stream_data_local:
+                to_tell.append(stream)
+        queue.sort(key=_is_not_control)
+        streams, self._streams_queue = self._streams, queue
+        self._streams = cast("dict[int, QuicStream]", _StreamsToTell(streams, to_tell))
+        try:
+            super()._write_application(builder, network_path, now)
+        finally:
+            self._streams = streams
+            self._streams_queue += quiet
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         """aioquic raises the limit when data arrives; here `consume` does, and this only tells the peer.
@@ -389,31 +401,29 @@ class Connection(QuicConnection):
 
     # Private.
 
-    def _grant_connection_credit(self) -> bool:
-        """Raises MAX_DATA where that is worth telling; whether it was."""
+    def _grant_connection_credit(self) -> None:
+        """Raises MAX_DATA where that is worth telling."""
         limit = self._local_max_data
-        told = limit.value
-        if self._greeted:
-            limit.value = self._credit.limit_bytes(told)
-        return limit.value != told
+        if self._greeted and (value := self._credit.limit_bytes(limit.value)) != limit.value:
+            limit.value = value
+            self.news = True
 
-    def _grant_streams(self) -> bool:
-        """Raises MAX_STREAMS by the streams that are gone, where that is worth telling; whether it was.
+    def _grant_streams(self) -> None:
+        """Raises MAX_STREAMS by the streams that are gone, where that is worth telling.
 
         aioquic counts a stream as gone when it discards it, which is too early while delivered bytes wait for their
         reader. Its count stays what arriving streams are checked against, so it must not be below ours.
         """
         if self._is_client or not self._greeted:
-            return False
+            return
         limit = self._local_max_streams_bidi
         gone = limit.used - len(self._streams) - len(self._lingering)
         allowed = self._limits.max_streams + gone
         # In batches: when the peer has fewer left to open than this would add (as aioquic does).
-        if limit.sent - limit.used >= allowed - limit.sent:
-            return False
-        self._streams_granted = allowed
-        limit.value = max(limit.value, allowed)
-        return True
+        if limit.sent - limit.used < allowed - limit.sent:
+            self._streams_granted = allowed
+            limit.value = max(limit.value, allowed)
+            self.news = True
 
     def _stream_available(self) -> bool:
         return self._handshake_complete and self.get_next_available_stream_id() // 4 < self._remote_max_streams_bidi
@@ -446,16 +456,16 @@ class Connection(QuicConnection):
         elif record.sending is not Sending.OPEN and record.receiving is not Receiving.OPEN:
             self._ending.add(stream_id)
 
-    def _forget(self, stream_id: int, record: _Record) -> bool:
-        """Drops the record of a discarded stream, once nothing of it waits for a reader; whether it did."""
+    def _forget(self, stream_id: int, record: _Record) -> None:
+        """Drops the record of a discarded stream, once nothing of it waits for a reader."""
         if record.unread_bytes > 0:
             self._lingering.add(stream_id)
-            return False
+            return
         self._lingering.discard(stream_id)
         del self._records[stream_id]
         self._credit.growth_bytes -= record.credit.growth_bytes
         self._budget.give_back(record.credit.growth_bytes)
-        return True
+        self._grant_streams()
 
     def _has_credit(self, stream_id: int) -> bool:
         """Whether there is enough of it to wake the stream; for one with nothing left to send, any is."""
@@ -500,9 +510,35 @@ class Connection(QuicConnection):
         self._loss._on_packets_lost = counting  # type: ignore[method-assign]
 
 
+class _StreamsToTell:
+    """The table of streams as a flush uses it: it goes through those with a limit to tell, and discards others."""
+
+    __slots__ = ("_streams", "_to_tell")
+
+    def __init__(self, streams: dict[int, QuicStream], to_tell: list[QuicStream]) -> None:
+        self._streams = streams
+        self._to_tell = to_tell
+
+    def values(self) -> list[QuicStream]:
+        return self._to_tell
+
+    def pop(self, stream_id: int) -> QuicStream:
+        return self._streams.pop(stream_id)
+
+
 def _announce(limit: Limit, value: int) -> None:
     """Sets a limit that goes out with the transport parameters."""
     limit.value = limit.sent = value
+
+
+def _has_something_to_say(stream: QuicStream) -> bool:
+    """Whether the next packet may carry something of it, or may be the one to discard it."""
+    sender = stream.sender
+    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
+
+
+def _is_not_control(stream: QuicStream) -> bool:
+    return stream.stream_id != CONTROL_STREAM
 
 
 def _credit_left(stream: QuicStream) -> int:

@@ -10,6 +10,7 @@ Rules:
 
 import logging
 from collections import deque
+from collections.abc import Iterator
 from itertools import count
 
 from tunnel.engine.aioquic.link import Link
@@ -20,8 +21,8 @@ from tunnel.engine.port import Address, Connected, Event, Stats, Transmit
 MAX_SEGMENTS = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
 
-MAX_TRANSMIT_BYTES = 65_507
-"""The largest UDP payload over IPv4."""
+MAX_TRANSMIT_BYTES = 65_487
+"""What GSO takes at once over either family: 65,535 less the headers of IPv6 and UDP."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +48,10 @@ class Endpoint:
 
     def receive(self, data: bytes | memoryview, segment_size: int, address: Address, now: float) -> None:
         self._now = now
-        address = _canonical(address)
+        address = canonical(address)
         last_id, link = b"", None
         fed: dict[Link, None] = {}
-        for start in range(0, len(data), segment_size if segment_size > 0 else len(data)):
-            datagram = bytes(data[start : start + segment_size]) if segment_size < len(data) else bytes(data)
+        for datagram in split(data, segment_size):
             connection_id = destination_id(datagram)
             if link is None or connection_id != last_id:
                 last_id, link = connection_id, self._routes.get(connection_id)
@@ -124,8 +124,10 @@ class Endpoint:
 
     def consumed(self, connection: int, stream: int, count: int) -> None:
         link = self._links.get(connection)
-        if link is not None and link.quic.consume(stream, count):
-            self._touched[link] = None
+        if link is not None:
+            link.quic.consume(stream, count)
+            if link.quic.news:
+                self._touched[link] = None
 
     def ping(self, connection: int) -> None:
         if link := self._touch(connection):
@@ -185,14 +187,13 @@ class Endpoint:
 
     def _flush(self, link: Link, now: float) -> None:
         self._outbox.extend(coalesce(link.flush(now)))
-        tell = link.quic.on_flushed()
         self._report(link)
         if link.gone:
             link.drop_routes()
             self._timers.set(link, None)
             return
         self._timers.set(link, link.get_timer())
-        if tell or (link.closed is not None and not link.quic.silent):
+        if link.has_more:
             self._touched[link] = None
 
 
@@ -215,6 +216,15 @@ def coalesce(datagrams: list[tuple[bytes, Address]]) -> list[Transmit]:
     return transmits
 
 
-def _canonical(address: Address) -> Address:
+def split(data: bytes | memoryview, segment_size: int) -> Iterator[bytes]:
+    """The datagrams of a GRO buffer."""
+    if not 0 < segment_size < len(data):
+        yield bytes(data)
+        return
+    for start in range(0, len(data), segment_size):
+        yield bytes(data[start : start + segment_size])
+
+
+def canonical(address: Address) -> Address:
     """Host and port only, where flow and scope say nothing: the form in which aioquic compares addresses."""
     return address[:2] if len(address) == 4 and not any(address[2:]) else address

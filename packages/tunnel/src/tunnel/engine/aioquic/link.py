@@ -76,6 +76,7 @@ class Link:
         self._events: list[Event] = []
         self._farewell: list[tuple[bytes, Address]] = []
         self._knocks = 0
+        self._knocked = False
         self.add_route(quic.host_cid)
 
     # Routes.
@@ -104,6 +105,7 @@ class Link:
             self._guarded(lambda: self.quic.receive_datagram(datagram, address, now), None)
         else:
             self._knocks += 1
+            self._knocked = True
 
     def handle_timer(self, now: float) -> None:
         self.quic.now = now
@@ -126,13 +128,22 @@ class Link:
 
     def flush(self, now: float) -> list[tuple[bytes, Address]]:
         """Datagrams to send now."""
-        self.quic.now = now
-        if self.closed is not None and self.quic.silent:
+        quic = self.quic
+        quic.now = now
+        if self.closed is not None and quic.silent:
             return self._answer_knocks()
-        datagrams: list[tuple[bytes, Address]] = self._guarded(lambda: self.quic.datagrams_to_send(now), [])
+        quic.news = False
+        datagrams: list[tuple[bytes, Address]] = self._guarded(lambda: quic.datagrams_to_send(now), [])
         if self.closed is not None:
             self._farewell = datagrams
+        else:
+            quic.on_flushed()
         return datagrams
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another flush is due at once: the last one has raised a limit, or failed."""
+        return not self.quic.silent if self.closed is not None else self.quic.news
 
     def get_timer(self) -> float | None:
         due = self.quic.get_timer()
@@ -142,7 +153,7 @@ class Link:
 
     def take_events(self) -> list[Event]:
         """What happened since the last time, as the port says it."""
-        self._translate()
+        self._guarded(self._translate, None)
         if self.closed is None:
             self._events += map(Writable, self.quic.take_writable())
             if self.quic.take_streams_available():
@@ -227,5 +238,6 @@ class Link:
 
     def _answer_knocks(self) -> list[tuple[bytes, Address]]:
         """Repeats the close to a peer that goes on sending: for its 1st, 2nd, 4th, 8th... packet."""
-        repeat = self._knocks > 0 and self._knocks & (self._knocks - 1) == 0
+        repeat = self._knocked and self._knocks & (self._knocks - 1) == 0
+        self._knocked = False
         return self._farewell if repeat else []

@@ -17,6 +17,7 @@ from aioquic.tls import load_pem_x509_certificates
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 
+from tunnel.engine.aioquic.recovery import CUBIC
 from tunnel.engine.settings import ALPN, ClientTls, EngineLimits, ServerTls
 
 PIN_BYTES = 32
@@ -63,7 +64,7 @@ def pin_matches(certificate: Certificate, pin_sha256: bytes) -> bool:
 def _configuration(limits: EngineLimits, *, is_client: bool) -> QuicConfiguration:
     return QuicConfiguration(
         alpn_protocols=[ALPN],
-        congestion_control_algorithm=limits.congestion_control,
+        congestion_control_algorithm=CUBIC if limits.congestion_control == "cubic" else limits.congestion_control,
         idle_timeout=limits.idle_timeout_s,
         is_client=is_client,
         max_datagram_size=limits.datagram_floor_bytes,
