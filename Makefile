@@ -35,3 +35,32 @@ check: $(READY) ## ruff, import-linter, mypy: cheapest first
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy packages services loadgen tests
+
+ARGUMENTS ?=
+
+.PHONY: soak
+soak: $(READY) ## the 30-second soak on the local stack (ARGUMENTS="--duration 5m" and the like)
+	@$(BIN)/loadgen soak --stack local $(ARGUMENTS)
+
+.PHONY: serve
+serve: $(READY) ## the local stack in the foreground: SOCKS5 on 127.0.0.1:1080, http-target on 127.0.0.1:8080
+	@$(BIN)/loadgen stack --stack local $(ARGUMENTS)
+
+.PHONY: test
+test: $(READY) ## every test, cheap ones first (FINBACK_REQUIRE_DOCKER=1: container tests may not be skipped)
+	@$(BIN)/pytest tests/unit tests/sim tests/integration tests/e2e $(ARGUMENTS)
+
+COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
+
+.PHONY: images
+images: ## build the images of the four programs
+	@$(COMPOSE) build proxy-server proxy-client http-target loadgen
+
+.PHONY: up
+up: images ## the whole stack in containers, with Prometheus on 127.0.0.1:9090
+	@$(COMPOSE) up -d
+	@echo "SOCKS5 on 127.0.0.1:$${SOCKS_PORT:-1080}, Prometheus on http://127.0.0.1:$${PROMETHEUS_PORT:-9090}"
+
+.PHONY: down
+down: ## end what `make up` started, its volumes too
+	@$(COMPOSE) down --volumes --remove-orphans

@@ -1,0 +1,116 @@
+"""The containers, once for all tests of this folder.
+
+Rules
+- Tests look at containers through the docker SDK and at series through Prometheus; no proxy's code is in this process.
+- Without a Docker engine the tests are skipped, with the reason; FINBACK_REQUIRE_DOCKER=1 makes that a failure.
+- The project has a name, ports and a subnet of its own, and nothing of it is left behind.
+- A test that stops or pauses something leaves it running and healthy.
+"""
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, TypeVar
+from urllib.parse import urlencode
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from loadgen.stack_api import RTT_20_MS, StackError, StackSettings
+from loadgen.stacks.compose import ComposeStack, compose_stack
+from loadgen.stacks.project import compose_command, connect
+
+REQUIRE = "FINBACK_REQUIRE_DOCKER"
+SECONDS_A_TEST = 300  # the first one builds the images and starts the containers
+HERE = Path(__file__).parent
+
+T = TypeVar("T")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(pytest.mark.docker)
+            item.add_marker(pytest.mark.timeout(SECONDS_A_TEST))
+
+
+class Prometheus:
+    """The Prometheus of the stack."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._open = build_opener(ProxyHandler({})).open
+
+    def query(self, expression: str) -> dict[tuple[str, ...], float]:
+        """An instant query: value by the values of the labels (sorted by name, without job and instance)."""
+        url = f"http://{self.address}/api/v1/query?{urlencode({'query': expression})}"
+        with self._open(url, timeout=10) as response:
+            answer = json.load(response)
+        assert answer["status"] == "success", answer
+        return {
+            tuple(
+                value for name, value in sorted(series["metric"].items()) if name not in ("__name__", "job", "instance")
+            ): float(series["value"][1])
+            for series in answer["data"]["result"]
+        }
+
+    def wait_for(
+        self, expression: str, holds: Callable[[dict[tuple[str, ...], float]], bool], bound_s: float = 30.0
+    ) -> dict[tuple[str, ...], float]:
+        """Asks until `holds` says yes of the answer, which is returned."""
+        end_s = monotonic() + bound_s
+        while True:
+            answer = self.query(expression)
+            if holds(answer):
+                return answer
+            assert monotonic() < end_s, f"{expression} is {answer} after {bound_s:g} s"
+            sleep(0.5)
+
+
+class Containers:
+    """The running stack, for tests that do not await."""
+
+    def __init__(self, stack: ComposeStack, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
+        self.stack = stack
+        self.project = stack.project
+        self.socks = f"127.0.0.1:{self.project.host_port('proxy-client', 1080)}"
+        self.prometheus = Prometheus(f"127.0.0.1:{self.project.host_port('prometheus', 9090)}")
+        self._run = run
+
+    def up(self, service: str) -> None:
+        """Starts a service whose dependencies run, and waits until it is healthy."""
+        self._run(self.project.up([service], dependencies=False))
+
+    def wait_healthy(self, service: str) -> None:
+        self._run(self.project.wait_healthy(service))
+
+    def soak(self, arguments: Sequence[str], report: Path) -> tuple[int, Any]:
+        """Runs a soak in a container of its own; returns its exit code and verdict.json."""
+        stack = self.stack
+        watched = [part for name, url in stack.metrics.items() for part in ("--metrics-of", f"{name}={url}")]
+        where = ["--proxy", f"socks5://{stack.proxy}", "--target", f"http://{stack.target}"]
+        code = self._run(stack.soak(["--stack", "external", *where, *watched, *arguments], report))
+        return code, json.loads((report / "verdict.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+    """proxy-server, link (20 ms round trip), proxy-client, http-target and Prometheus; no generator yet."""
+    try:
+        connect().close()
+        compose_command()
+    except StackError as error:
+        if os.environ.get(REQUIRE) == "1":
+            pytest.fail(f"{error} ({REQUIRE}=1)", pytrace=False)
+        pytest.skip(str(error))
+    settings = StackSettings(link=RTT_20_MS, logs_directory=tmp_path_factory.mktemp("logs"))
+    with asyncio.Runner() as runner:
+        opened = compose_stack(settings, also=["prometheus"])
+        stack = runner.run(opened.__aenter__())
+        try:
+            yield Containers(stack, runner.run)
+        finally:
+            runner.run(opened.__aexit__(None, None, None))
