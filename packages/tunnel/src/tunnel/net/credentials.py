@@ -1,0 +1,119 @@
+"""Who may use a proxy: files of names and secrets, and the question whether a secret is right.
+
+Rules:
+- A look-up compares with every entry, in constant time, so its duration tells neither which entry was close nor
+  whether a name exists.
+- Only digests of the secrets are kept; no error, no repr and no log line shows a secret.
+
+File format, UTF-8, one entry a line: `name:secret`. The secret begins behind the first colon and may hold more of
+them. Empty lines and lines that begin with # are skipped, white space around a line is ignored.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, Self
+
+# RFC 1929 gives a user name and a password one octet of length each; tokens keep to the same bound.
+NAME_BYTES_MAX: Final = 255
+SECRET_BYTES_MAX: Final = 255
+
+
+class _Entries:
+    """Names and the digests of their secrets. The file's errors are ValueErrors that name file and line."""
+
+    def __init__(self, secrets: Mapping[str, bytes]) -> None:
+        self._entries = [(name, _digest(secret)) for name, secret in secrets.items()]
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Raises OSError if the file cannot be read, ValueError for what is in it."""
+        return cls(dict(_parse(path)))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(name for name, _ in self._entries)})"
+
+
+class Users(_Entries):
+    """The users of a SOCKS proxy, who give a name and a password."""
+
+    def check(self, user: bytes, password: bytes) -> bool:
+        """Whether there is such a user with this password."""
+        given = _digest(user) + _digest(password)
+        found = False
+        for name, digest in self._entries:
+            found |= hmac.compare_digest(_digest(name.encode()) + digest, given)
+        return found
+
+
+class Tokens(_Entries):
+    """The clients of a proxy server, who give a token alone."""
+
+    def name_of(self, token: bytes) -> str | None:
+        """The name behind a token, None for a token that nobody has."""
+        given = _digest(token)
+        found = None
+        for name, digest in self._entries:
+            # Every entry is looked at; the assignment alone depends on the outcome.
+            if hmac.compare_digest(digest, given):
+                found = name
+        return found
+
+    def with_file(self, name: str, path: Path) -> Self:
+        """These tokens, and the one in a file of its own. Raises OSError and ValueError as `read_token` does."""
+        more = type(self)({name: read_token(path)})
+        more._entries += self._entries
+        return more
+
+
+def read_token(path: Path) -> bytes:
+    """The token in a file that holds nothing else (comments and empty lines apart).
+
+    Raises OSError if the file cannot be read, ValueError for what is in it.
+    """
+    lines = list(_lines(path))
+    if len(lines) != 1:
+        raise ValueError(f"{path}: one line with the token is expected, there are {len(lines)}")
+    number, token = lines[0]
+    return _checked(token, "the token", SECRET_BYTES_MAX, path, number)
+
+
+def _parse(path: Path) -> Iterator[tuple[str, bytes]]:
+    seen: set[str] = set()
+    for number, line in _lines(path):
+        name, colon, secret = line.partition(":")
+        if not colon:
+            raise ValueError(f"{path}, line {number}: name:secret is expected, there is no colon")
+        _checked(name, "the name", NAME_BYTES_MAX, path, number)
+        if name in seen:
+            raise ValueError(f"{path}, line {number}: the name was used before")
+        seen.add(name)
+        yield name, _checked(secret, "the secret", SECRET_BYTES_MAX, path, number)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    for number, raw in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            line = raw.decode("utf-8").strip()
+        except UnicodeDecodeError:
+            # From None: the codec's own error shows the bytes.
+            raise ValueError(f"{path}, line {number}: not UTF-8") from None
+        if line and not line.startswith("#"):
+            yield number, line
+
+
+def _checked(text: str, what: str, bytes_max: int, path: Path, number: int) -> bytes:
+    encoded = text.encode()
+    if not encoded:
+        raise ValueError(f"{path}, line {number}: {what} is empty")
+    if len(encoded) > bytes_max:
+        raise ValueError(f"{path}, line {number}: {what} is longer than {bytes_max} bytes")
+    return encoded
+
+
+def _digest(secret: bytes) -> bytes:
+    return hashlib.sha256(secret).digest()
