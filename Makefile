@@ -64,3 +64,15 @@ up: images ## the whole stack in containers, with Prometheus on 127.0.0.1:9090
 .PHONY: down
 down: ## end what `make up` started, its volumes too
 	@$(COMPOSE) down --volumes --remove-orphans
+
+.PHONY: bench
+bench: $(READY) ## bulk download on loopback with a profile of where the time goes (a benchmark, not a test)
+	@$(BIN)/python bench/bulk.py $(ARGUMENTS)
+
+PROMISES := soak curl slow_reader close_delimited kill bench compose tests
+ONLY ?= $(PROMISES)
+
+.PHONY: acceptance
+acceptance: $(READY) ## every promise with its figure, one script a line (ONLY=NAME for one)
+	@failed=; for name in $(ONLY); do echo "== $$name"; $(BIN)/python acceptance/$$name.py || failed="$$failed $$name"; done; \
+	if [ -n "$$failed" ]; then echo "not kept:$$failed"; exit 1; fi; echo "all kept"

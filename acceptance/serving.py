@@ -1,0 +1,91 @@
+"""`make serve` for the acceptance scripts: the local stack in the background, on free ports, ended at the end."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BIN = ROOT / ".venv" / "bin"
+START_S = 60.0
+
+
+@dataclass
+class Serving:
+    """What `make serve` printed: addresses, process ids and metrics URLs by program."""
+
+    proxy: str
+    target: str
+    server_first: str
+    pids: dict[str, int] = field(default_factory=dict)
+    metrics: dict[str, str] = field(default_factory=dict)
+
+    def url(self, path: str, host: str | None = None) -> str:
+        """Of http-target; `host` in place of the address that it printed."""
+        address = self.target if host is None else f"{host}:{self.target.rpartition(':')[2]}"
+        return f"http://{address}{path}"
+
+    def curl(self, *arguments: str) -> list[str]:
+        """A curl command through the tunnel."""
+        return ["curl", "-sS", "-x", f"socks5h://{self.proxy}", *arguments]
+
+    def memory_bytes(self, program: str) -> int:
+        """Resident memory of a program."""
+        status = Path(f"/proc/{self.pids[program]}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
+
+    def metric(self, program: str, name: str) -> float:
+        """The sum of a metric's series whose name and labels start with `name`."""
+        with urllib.request.urlopen(self.metrics[program], timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+
+@contextmanager
+def serve(*flags: str) -> Iterator[Serving]:
+    """Runs the stack as `make serve` does, with `flags`; yields once it is ready."""
+    command = ["make", "--no-print-directory", "serve", f"ARGUMENTS=--socks-port 0 --target-port 0 {' '.join(flags)}"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        yield _read(process)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)  # The group that Popen made: make, and loadgen under it.
+            process.wait(60)
+
+
+def _read(process: "subprocess.Popen[str]") -> Serving:
+    assert process.stdout is not None
+    serving = Serving("", "", "")
+    deadline = time.monotonic() + START_S
+    for line in process.stdout:
+        name, _, value = line.strip().partition("  ")
+        value = value.strip()
+        if name == "SOCKS5":
+            serving.proxy = value
+        elif name == "http-target":
+            serving.target = value.removeprefix("http://")
+        elif name == "server first":
+            serving.server_first = value
+        elif program := re.fullmatch(r"(\S+) \(pid (\d+)\)", name):
+            serving.pids[program[1]] = int(program[2])
+            serving.metrics[program[1]] = value
+        elif name == "try":
+            return serving
+        if time.monotonic() > deadline:
+            break
+    sys.exit("the stack did not start")
+
+
+def report(name: str, figure: object, holds: bool) -> None:
+    """One line a promise; leaves with 1 where it does not hold."""
+    print(f"{'ok  ' if holds else 'FAIL'} {name}: {figure}", flush=True)
+    if not holds:
+        sys.exit(1)

@@ -1,0 +1,27 @@
+"""`make test` with containers required: all green, the named tests among them."""
+
+import os
+import re
+import subprocess
+
+from serving import ROOT, report
+
+NAMED = ("test_integration_socks5_over_quic", "test_soak_socks5_over_quic_30s", "tests/sim/")
+
+
+def main() -> None:
+    environment = os.environ | {"FINBACK_REQUIRE_DOCKER": "1", "PYTEST_ADDOPTS": "-v"}
+    run = subprocess.run(
+        ["make", "--no-print-directory", "test"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    lines = run.stdout.splitlines()
+    print("\n".join(lines[-5:]))
+    passed = sum(int(count) for count in re.findall(r"(\d+) passed", run.stdout))
+    report("make test", f"exit code {run.returncode}, {passed} passed", run.returncode == 0)
+    for name in NAMED:
+        count = sum(name in line and "PASSED" in line for line in lines)
+        report(name, f"{count} passed", count > 0)
+
+
+if __name__ == "__main__":
+    main()
