@@ -53,6 +53,7 @@ class Cause(Enum):
     POLICY_DENIED = Row(0x06, Reply.NOT_ALLOWED, "the egress policy does not allow the target's address")
     DIAL_FAILED = Row(0x07, Reply.GENERAL_FAILURE, "the target could not be dialled")
     LIMIT_REACHED = Row(0x08, Reply.GENERAL_FAILURE, "a limit of the server is reached")
+    NAME_LOOKUP_FAILED = Row(0x09, Reply.HOST_UNREACHABLE, "the target's name could not be looked up for now")
 
     # What the SOCKS client asked for cannot be done. Local to proxy-client, but numbered like the rest.
     COMMAND_NOT_SUPPORTED = Row(0x10, Reply.COMMAND_NOT_SUPPORTED, "only CONNECT is supported")
@@ -79,9 +80,7 @@ class Cause(Enum):
     )
     IDLE_TIMEOUT = Row(0x24, Reply.GENERAL_FAILURE, "neither direction made progress for too long")
     CANCELLED = Row(0x25, Reply.GENERAL_FAILURE, "the receiver takes no more")
-    RETRY_ELSEWHERE = Row(
-        0x26, Reply.GENERAL_FAILURE, "the server is draining and did not process the stream"
-    )
+    RETRY_ELSEWHERE = Row(0x26, Reply.GENERAL_FAILURE, "the server is draining and did not process the stream")
     RESCUED = Row(0x27, Reply.GENERAL_FAILURE, "the end arrived by END, the stream's own is no longer needed")
     SHUTTING_DOWN = Row(0x28, Reply.GENERAL_FAILURE, "the program was stopped")
     REFUSED = Row(0x29, Reply.GENERAL_FAILURE, "the request was refused; the REPLY says why")
