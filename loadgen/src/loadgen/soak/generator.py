@@ -10,7 +10,7 @@ Rules
 """
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from time import monotonic
 
 from loadgen.scenarios import SCENARIOS
@@ -25,12 +25,21 @@ from loadgen.transaction.watchdog import Watchdog
 class Generator:
     """The load of one run."""
 
-    def __init__(self, route: Route, limits: Limits, tally: Tally, watchdog: Watchdog, max_in_flight: int) -> None:
+    def __init__(
+        self,
+        route: Route,
+        limits: Limits,
+        tally: Tally,
+        watchdog: Watchdog,
+        max_in_flight: int,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._route = route
         self._limits = limits
         self._tally = tally
         self._watchdog = watchdog
         self._max_in_flight = max_in_flight
+        self._clock = clock
         self._tasks: set[asyncio.Task[Outcome]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -38,16 +47,16 @@ class Generator:
 
     async def offer(self, arrivals: Iterator[Arrival], duration_s: float | None) -> None:
         """Starts arrivals for `duration_s`; None: until cancelled, which leaves alone what is in flight."""
-        begins_s = monotonic()
+        begins_s = self._clock()
         self._tally.load_begins(begins_s)
         for arrival in arrivals:
             ends = duration_s is not None and arrival.due_s >= duration_s
             due_s = begins_s + (duration_s if duration_s is not None and ends else arrival.due_s)
             # Also where it is late already: what is in flight has to have its turn.
-            await asyncio.sleep(max(due_s - monotonic(), 0.0))
+            await asyncio.sleep(max(due_s - self._clock(), 0.0))
             if ends:
                 return
-            self._arrive(arrival, due_s)
+            self.start(arrival, due_s)
 
     async def settle(self, within_s: float) -> int:
         """Waits until nothing is in flight, then aborts the rest and returns how many that were."""
@@ -70,18 +79,20 @@ class Generator:
         """Waits for an exception that no scenario should raise, and raises it."""
         await asyncio.shield(self._crash)
 
-    def _arrive(self, arrival: Arrival, due_s: float) -> None:
+    def start(self, arrival: Arrival, due_s: float) -> Transaction | None:
+        """Starts one arrival now, or drops it (None). Latency and lag count from `due_s`."""
         self._tally.scheduled(arrival)
         if len(self._tasks) >= self._max_in_flight:
             self._tally.dropped(arrival)
-            return
-        transaction = Transaction(arrival, self._limits, self._tally, scheduled_at_s=due_s)
-        self._tally.started(arrival, lag_s=max(monotonic() - due_s, 0.0))
+            return None
+        transaction = Transaction(arrival, self._limits, self._tally, scheduled_at_s=due_s, clock=self._clock)
+        self._tally.started(arrival, lag_s=max(self._clock() - due_s, 0.0))
         task = asyncio.create_task(self._run(transaction))
         transaction.task = task
         self._tasks.add(task)
         self._idle.clear()
         task.add_done_callback(self._done)
+        return transaction
 
     async def _run(self, transaction: Transaction) -> Outcome:
         outcome, detail = Outcome.ABORTED, "the generator failed"

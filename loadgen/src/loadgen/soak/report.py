@@ -35,8 +35,13 @@ def write_verdict(directory: Path, document: dict[str, Any]) -> Path:
     return path
 
 
+def run_id(started_at: datetime) -> str:
+    """The start time in UTC, as it names a run and its directory."""
+    return started_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
 def _dated(started_at: datetime) -> Path:
-    name = started_at.astimezone(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+    name = run_id(started_at)
     ROOT.mkdir(parents=True, exist_ok=True)
     for attempt in range(1, 100):
         directory = ROOT / (name if attempt == 1 else f"{name}-{attempt}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from loadgen.soak import schedule
+from loadgen.soak import report, schedule
 from loadgen.soak.anomalies import Anomalies
 from loadgen.soak.drain import Drain, watch_gauges
 from loadgen.soak.generator import Generator
@@ -53,7 +53,7 @@ class SoakRun:
         self._limits = settings.limits()
         self._series = registry()
         self._metrics = SoakMetrics(self._series, self._mix.scenarios)
-        self._metrics.describe_run(directory.name, settings.seed, revision)
+        self._metrics.describe_run(report.run_id(started_at), settings.seed, revision)
 
     def serve_metrics(self) -> MetricsServer:
         """The metrics port, to be entered before the stack: it tells that the stack is starting."""
@@ -97,7 +97,7 @@ class SoakRun:
         after = await snapshot(stack.metrics, stack.pids)
         log.info("stopped")
         run = Run(
-            id=self._directory.name,
+            id=report.run_id(self._started_at),
             seed=settings.seed,
             revision=self._revision,
             stack=settings.stack_label or settings.stack,

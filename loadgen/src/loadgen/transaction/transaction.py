@@ -155,6 +155,11 @@ class Transaction:
     # ---- called by whoever watches
 
     @property
+    def waits(self) -> bool:
+        """Whether the transaction waits for its socket."""
+        return self._descriptor >= 0
+
+    @property
     def timeout_since_s(self) -> float:
         """What the timeout of the open phase counts from."""
         return self.progress_at_s if self.phase is Phase.BODY else self.phase_since_s
@@ -162,7 +167,7 @@ class Transaction:
     @property
     def has_unread_input(self) -> bool:
         """Whether the kernel has what the transaction waits for, so that it is the generator that is behind."""
-        if self._descriptor < 0:
+        if not self.waits:
             return False
         poll = select.poll()
         poll.register(self._descriptor, self._poll_for)

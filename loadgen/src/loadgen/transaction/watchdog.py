@@ -38,12 +38,12 @@ class LagHistory:
             self._lags.popleft()
 
     def longest_s(self, since_s: float) -> float:
-        """The longest lag that ended at or after `since_s`; zero where there is none."""
-        return max((lag_s for at_s, lag_s in self._lags if at_s >= since_s), default=0.0)
+        """The longest lag that ended after `since_s`; zero where there is none."""
+        return max((lag_s for at_s, lag_s in self._lags if at_s > since_s), default=0.0)
 
     def total_s(self, since_s: float) -> float:
-        """The sum of the lags that ended at or after `since_s`."""
-        return sum(lag_s for at_s, lag_s in self._lags if at_s >= since_s)
+        """The sum of the lags that ended after `since_s`."""
+        return sum(lag_s for at_s, lag_s in self._lags if at_s > since_s)
 
 
 class Watchdog:

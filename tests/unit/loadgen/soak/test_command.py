@@ -1,0 +1,155 @@
+"""The program as a whole: a proxy and a target in the test's own event loop, `loadgen soak` as a process."""
+
+import asyncio
+import json
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.unit.loadgen.conftest import Peers, Target, accept_socks
+
+from loadgen.scenarios import SCENARIOS
+from servicekit.address import Address
+
+Soak = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+async def soak(tmp_path: Path, target: Target) -> AsyncIterator[Soak]:
+    """Starts `loadgen soak --stack external` in an empty directory."""
+    started: list[Process] = []
+
+    async def start(proxy: Address, *argv: str) -> Process:
+        where = [
+            "--proxy",
+            f"socks5://{proxy}",
+            "--target",
+            f"http://{target.http}",
+            "--server-first",
+            f"{target.first}",
+        ]
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "loadgen", "soak", "--stack", "external", *where, "--metrics-listen", "127.0.0.1:0", *argv,
+            cwd=tmp_path, stdout=PIPE, stderr=PIPE,
+        )  # fmt: skip
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def verdict(tmp_path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((tmp_path / "reports/latest/verdict.json").read_text())
+    return document
+
+
+async def logged(process: Process, event: str) -> dict[str, Any]:
+    """Waits for a line of the log."""
+    assert process.stderr is not None
+    async with asyncio.timeout(30):
+        async for line in process.stderr:
+            fields: dict[str, Any] = json.loads(line)
+            if fields["event"] == event:
+                return fields
+    raise AssertionError(f"no event {event}")
+
+
+async def test_pass(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    process = await soak(await peers.relay(), "--mix", "small", "--rate", "100", "--duration", "2s")
+    out, err = await process.communicate()
+    assert process.returncode == 0, err
+    document = verdict(tmp_path)
+    assert document["verdict"] == "pass"
+    assert document["run"]["stack"] == "external"
+    assert 2 <= document["run"]["duration_s"] < 5
+    assert document["totals"] == {"scheduled": 200, "started": 200, "dropped": 0, "completed": 200}
+    assert document["offered_per_s"] == pytest.approx(200 / document["run"]["duration_s"], rel=0.01)
+    assert document["outcomes"]["ok"] == 200
+    assert document["scenarios"].keys() == SCENARIOS.keys()
+    assert document["drain"]["complete"]
+    assert (tmp_path / "reports/latest/anomalies.jsonl").read_text() == ""
+    text = out.decode()
+    assert "verdict: pass" in text
+    assert all(name in text for name in SCENARIOS)
+    events = [json.loads(line)["event"] for line in err.splitlines()]
+    assert events == ["listening", "ready", "draining", "stopped"]
+
+
+async def test_fail(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    async def swallows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await accept_socks(reader, writer)
+        await reader.read()
+
+    proxy = await peers.serve(swallows)
+    argv = ["--scenario", "close_delimited", "--rate", "20", "--duration", "0.2s", "--timeout", "ttfb=300ms"]
+    process = await soak(proxy, *argv, "--report", "here", "--seed", "5")
+    out, _ = await process.communicate()
+    assert process.returncode == 1
+    document = json.loads((tmp_path / "here/verdict.json").read_text())
+    assert document["timeouts"]["ttfb"] == document["outcomes"]["timeout"] == 4
+    assert document["run"]["seed"] == 5
+    assert "outcome.timeout == 0: was 4" in document["reasons"]
+    assert "outcome.timeout == 0: was 4" in out.decode()
+    lines = [json.loads(line) for line in (tmp_path / "here/anomalies.jsonl").read_text().splitlines()]
+    assert [line["kind"] for line in lines] == ["outcome"] * 4
+
+
+async def test_sigterm_ends_the_load_and_still_gives_a_verdict(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    process = await soak(await peers.relay(), "--continuous", "--scenario", "chunked", "--rate", "50")
+    assert (await logged(process, "ready"))["rate_per_s"] == 50
+    await asyncio.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == 0
+    document = verdict(tmp_path)
+    assert document["verdict"] == "pass"
+    assert document["run"]["duration_s"] < 10
+    assert document["outcomes"]["aborted"] == 0
+
+
+async def test_a_second_signal_ends_what_is_in_flight(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    connected = asyncio.Event()
+
+    async def swallows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+
+    process = await soak(await peers.serve(swallows), "--scenario", "chunked", "--rate", "1")
+    await connected.wait()
+    process.send_signal(signal.SIGTERM)
+    assert (await logged(process, "draining"))["in_flight"] == 1
+    process.send_signal(signal.SIGTERM)
+    assert await process.wait() == 3
+    document = verdict(tmp_path)
+    assert document["outcomes"]["aborted"] == 1
+    assert document["drain"]["pending"] == [{"program": "loadgen", "what": "transactions in flight", "value": 1}]
+
+
+async def test_nothing_measured_is_inconclusive(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    """Two scenarios were asked for; one arrival cannot be both."""
+    argv = ["--scenario", "chunked", "--scenario", "upload", "--rate", "1", "--duration", "0.1s"]
+    process = await soak(await peers.relay(), *argv)
+    await process.communicate()
+    assert process.returncode == 3
+    assert "never completed" in verdict(tmp_path)["reasons"][0]
+
+
+async def test_a_port_that_is_taken_is_inconclusive(peers: Peers, soak: Soak) -> None:
+    taken = await peers.relay()
+    process = await soak(taken, "--metrics-listen", str(taken))
+    assert "cannot listen" in (await logged(process, "cannot_start"))["reason"]
+    assert await process.wait() == 3
+
+
+async def test_usage(peers: Peers, soak: Soak) -> None:
+    process = await soak(await peers.relay(), "--threshold", "nope == 1")
+    _, err = await process.communicate()
+    assert process.returncode == 2
+    assert b"no metric nope" in err

@@ -1,0 +1,82 @@
+"""The generator: an open loop, with a cap that drops and counts."""
+
+import asyncio
+from itertools import islice
+from time import monotonic
+
+import pytest
+from tests.unit.loadgen.conftest import NOWHERE, Bench, Peers
+
+from loadgen.soak.generator import Generator
+from loadgen.soak.mix import read
+from loadgen.soak.schedule import constant
+from loadgen.transaction.outcomes import Outcome
+from loadgen.transaction.route import Route
+from loadgen.transaction.transaction import Arrival, Transaction
+from servicekit.address import Address
+
+MIX = read("default").only(["close_delimited"])
+
+
+async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+def generator(bench: Bench, proxy: Address, max_in_flight: int = 100) -> Generator:
+    made = Generator(Route(proxy, NOWHERE, NOWHERE), bench.limits, bench.tally, bench.watchdog, max_in_flight)
+    bench.generators.append(made)
+    return made
+
+
+async def test_a_hanging_proxy_does_not_slow_the_load_down(bench: Bench, peers: Peers) -> None:
+    load = generator(bench, await peers.serve(silent))
+    began_s = monotonic()
+    await load.offer(constant(MIX, 200, seed=1), duration_s=0.2)
+    assert monotonic() - began_s >= 0.2
+    count = bench.tally.scenarios["close_delimited"]
+    assert (count.scheduled, count.started, count.in_flight) == (40, 40, 40)
+    assert await load.abort() == 40
+
+
+async def test_what_comes_on_top_of_the_cap_is_dropped_and_counted(bench: Bench, peers: Peers) -> None:
+    load = generator(bench, await peers.serve(silent), max_in_flight=5)
+    await load.offer(constant(MIX, 1000, seed=1), duration_s=0.02)
+    count = bench.tally.scenarios["close_delimited"]
+    assert (count.scheduled, count.started, count.dropped) == (20, 5, 15)
+    assert bench.sample("soak_transactions_dropped_total", scenario="close_delimited") == 15
+    assert bench.sample("soak_transactions_in_flight", scenario="close_delimited") == 5
+
+
+async def test_a_late_start_is_lag_and_latency_counts_from_the_schedule(bench: Bench, peers: Peers) -> None:
+    """A generator that was held up starts what is due at once; none of the delay disappears from the figures."""
+    load = generator(bench, await peers.serve(lambda reader, writer: asyncio.sleep(0)))
+    arrival = next(constant(MIX, 1, seed=1))
+    assert load.start(arrival, due_s=monotonic() - 2) is not None
+    assert await load.settle(within_s=10) == 0
+    assert bench.tally.lag_max_s == pytest.approx(2, abs=0.1)
+    assert (bench.tally.latencies.max_s or 0) >= 2 * 0.99
+    assert bench.sample("soak_schedule_lag_seconds_sum") == pytest.approx(2, abs=0.1)
+
+
+async def test_settle_waits_then_aborts(bench: Bench, peers: Peers) -> None:
+    load = generator(bench, await peers.serve(silent))
+    for arrival in islice(constant(MIX, 1, seed=1), 3):
+        load.start(arrival, due_s=monotonic())
+    assert await load.settle(within_s=0.01) == 3
+    assert bench.tally.outcomes[Outcome.ABORTED] == 3
+    assert await load.settle(within_s=10) == 0
+
+
+async def test_a_bug_in_a_scenario_ends_the_run(bench: Bench, peers: Peers, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails(transaction: Transaction, route: Route) -> None:
+        raise ZeroDivisionError("a bug")
+
+    class Broken:
+        run = staticmethod(fails)
+
+    monkeypatch.setattr("loadgen.soak.generator.SCENARIOS", {"close_delimited": Broken})
+    load = generator(bench, NOWHERE)
+    load.start(Arrival(0, 0.0, "close_delimited", 1, 1), due_s=monotonic())
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(load.crashed(), 5)
+    assert bench.tally.outcomes[Outcome.ABORTED] == 1

@@ -1,0 +1,78 @@
+"""The grammar of thresholds, and what they say of values."""
+
+import pytest
+
+from loadgen.soak.thresholds import ThresholdError, defaults, judge, parse, with_defaults
+from loadgen.transaction.outcomes import Outcome
+from loadgen.transaction.phases import Phase
+
+
+@pytest.mark.parametrize(
+    ("expression", "metric", "bound"),
+    [
+        ("outcome.eof_missing == 0", "outcome.eof_missing", 0),
+        ("latency.p99 < 250ms", "latency.p99", 0.25),
+        ("latency.upload.max<=1.5s", "latency.upload.max", 1.5),
+        ("  stalls.body   <= 1 ", "stalls.body", 1),
+        ("timeouts.ttfb == 0", "timeouts.ttfb", 0),
+        ("rescued == 0", "rescued", 0),
+        ("offered_per_s >= 59.5", "offered_per_s", 59.5),
+        ("drain.seconds < 3s", "drain.seconds", 3),
+        ("generator.lag < 100ms", "generator.lag", 0.1),
+    ],
+)
+def test_what_can_be_said(expression: str, metric: str, bound: float) -> None:
+    threshold = parse(expression)
+    assert threshold.metric == metric
+    assert threshold.bound == pytest.approx(bound)
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("outcome.eof_missing", "not METRIC OPERATOR VALUE"),
+        ("outcome.eof_missing = 0", "not METRIC OPERATOR VALUE"),
+        ("outcome.ok >= -1", "not METRIC OPERATOR VALUE"),
+        ("outcome.missing == 0", "no metric outcome.missing"),
+        ("latency.p98 < 1s", "no metric latency.p98"),
+        ("latency.nope.p99 < 1s", "no metric latency.nope.p99"),
+        ("stalls.drain.x == 0", "no metric"),
+        ("latency.p99 < 250", "needs a unit"),
+        ("stalls.body <= 1s", "has a unit"),
+        ("latency.p99 < 1m", "not METRIC OPERATOR VALUE"),
+    ],
+)
+def test_what_cannot(expression: str, said: str) -> None:
+    with pytest.raises(ThresholdError, match=said):
+        parse(expression)
+
+
+@pytest.mark.parametrize(
+    ("operator", "holds"),
+    [("==", [2]), ("!=", [1, 3]), ("<", [1]), ("<=", [1, 2]), (">", [3]), (">=", [2, 3])],
+)
+def test_operators(operator: str, holds: list[int]) -> None:
+    threshold = parse(f"stalls {operator} 2")
+    assert [value for value in (1, 2, 3) if threshold.holds(value)] == holds
+
+
+def test_defaults() -> None:
+    expressions = {threshold.expression for threshold in defaults()}
+    assert expressions == (
+        {f"outcome.{outcome} == 0" for outcome in Outcome if outcome is not Outcome.OK}
+        | {f"timeouts.{phase} == 0" for phase in Phase}
+        | {"drain.pending == 0"}
+    )
+
+
+def test_what_was_asked_replaces_the_default_on_its_metric() -> None:
+    thresholds = with_defaults([parse("outcome.reset <= 5"), parse("latency.p99 < 1s")])
+    expressions = [threshold.expression for threshold in thresholds]
+    assert expressions[-2:] == ["outcome.reset <= 5", "latency.p99 < 1s"]
+    assert "outcome.reset == 0" not in expressions
+    assert len(expressions) == len(defaults()) + 1
+
+
+def test_nothing_measured_is_not_ok() -> None:
+    (judged,) = judge([parse("latency.p99 < 1s")], {"latency.p99": None})
+    assert (judged.value, judged.ok) == (None, False)

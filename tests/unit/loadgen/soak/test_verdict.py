@@ -1,0 +1,222 @@
+"""The verdict: what passes, what fails, what is nobody's proof; and the document that other programs read."""
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from loadgen.soak.anomalies import Anomalies
+from loadgen.soak.drain import Drain
+from loadgen.soak.metrics import SoakMetrics
+from loadgen.soak.observe import Ledger, Resources, Snapshot
+from loadgen.soak.tally import Tally
+from loadgen.soak.thresholds import Threshold, defaults, parse, with_defaults
+from loadgen.soak.verdict import Result, Run, Verdict
+from loadgen.transaction.outcomes import Outcome
+from loadgen.transaction.phases import Limits, Phase
+from loadgen.transaction.transaction import Arrival, Transaction
+
+RUN = Run("2026-01-01T00-00-00Z", 1, "abc", "local", {"client": "aioquic"}, datetime(2026, 1, 1, tzinfo=UTC), 10.0)
+DRAINED = Drain(seconds=0.4)
+
+
+@dataclass
+class Story:
+    """A tally that is told what happened."""
+
+    tally: Tally
+    now_s: float = 0.0
+
+    def begins(self, scenario: str, lag_s: float = 0.0) -> Transaction:
+        arrival = Arrival(number=0, due_s=0.0, scenario=scenario, seed=1, size_bytes=1)
+        transaction = Transaction(arrival, Limits.default(), self.tally, self.now_s, clock=lambda: self.now_s)
+        self.tally.scheduled(arrival)
+        self.tally.started(arrival, lag_s)
+        return transaction
+
+    def ends(self, scenario: str, outcome: Outcome = Outcome.OK, latency_s: float = 0.05, lag_s: float = 0.0) -> None:
+        transaction = self.begins(scenario, lag_s)
+        self.now_s += latency_s
+        self.tally.ended(transaction, outcome, "as told")
+
+    def dropped(self, scenario: str) -> None:
+        arrival = Arrival(number=0, due_s=0.0, scenario=scenario, seed=1, size_bytes=1)
+        self.tally.scheduled(arrival)
+        self.tally.dropped(arrival)
+
+
+@pytest.fixture
+def story(tmp_path: Path) -> Iterable[Story]:
+    with Anomalies(tmp_path / "anomalies.jsonl") as anomalies:
+        yield Story(Tally(("get", "upload"), SoakMetrics(CollectorRegistry(), ("get", "upload")), anomalies))
+
+
+def result(
+    story: Story, thresholds: Iterable[Threshold] = (), drain: Drain = DRAINED, ends: Ledger | None = None
+) -> Result:
+    nothing = Snapshot({}, {})
+    return Result(RUN, story.tally, drain, nothing, replace(nothing, ends=ends or {}), with_defaults(thresholds))
+
+
+def test_pass(story: Story) -> None:
+    for _ in range(10):
+        story.ends("get")
+        story.ends("upload")
+    judged = result(story)
+    assert (judged.verdict, judged.reasons) == (Verdict.PASS, [])
+    assert all(threshold.ok for threshold in judged.judged)
+
+
+@pytest.mark.parametrize("outcome", [outcome for outcome in Outcome if outcome is not Outcome.OK])
+def test_any_other_outcome_fails(story: Story, outcome: Outcome) -> None:
+    story.ends("get")
+    story.ends("upload")
+    story.ends("get", outcome)
+    judged = result(story)
+    assert judged.verdict is Verdict.FAIL
+    assert judged.reasons == [f"outcome.{outcome} == 0: was 1"]
+
+
+def test_a_drain_that_is_not_complete_fails(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    story.tally.run_timed_out(Phase.DRAIN)
+    judged = result(
+        story, drain=Drain(30.0, ({"program": "proxy-server", "what": "tunnel_streams_active", "value": 1},))
+    )
+    assert judged.verdict is Verdict.FAIL
+    assert judged.reasons == ["timeouts.drain == 0: was 1", "drain.pending == 0: was 1"]
+
+
+def test_what_was_asked_for(story: Story) -> None:
+    story.ends("get", latency_s=0.2)
+    story.ends("upload", latency_s=0.4)
+    assert result(story, [parse("latency.get.max < 210ms"), parse("latency.p50 <= 205ms")]).verdict is Verdict.PASS
+    slow = result(story, [parse("latency.max < 300ms")])
+    assert slow.verdict is Verdict.FAIL
+    assert "latency.max < 300ms: was 0.4" in slow.reasons[0]
+
+
+def test_a_tolerated_failure_passes(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    story.ends("get", Outcome.RESET)
+    assert result(story, [parse("outcome.reset <= 1")]).verdict is Verdict.PASS
+
+
+@pytest.mark.parametrize(
+    ("happened", "reason"),
+    [
+        (lambda story: None, "nothing was measured"),
+        (lambda story: story.ends("get"), "never completed, though asked for: upload"),
+        (
+            lambda story: (story.ends("get"), story.ends("upload"), story.dropped("get")),
+            "1 transactions were not started",
+        ),
+    ],
+)
+def test_inconclusive(story: Story, happened: Callable[[Story], None], reason: str) -> None:
+    happened(story)
+    judged = result(story)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert reason in judged.reasons[0]
+
+
+def test_a_threshold_on_what_is_not_known_is_inconclusive(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    assert result(story, [parse("rescued == 0")]).verdict is Verdict.INCONCLUSIVE
+    ledger = {"proxy-client": {"target_to_client": {"received": 2, "forwarded": 2, "confirmed": 2, "rescued": 0}}}
+    assert result(story, [parse("rescued == 0")], ends=ledger).verdict is Verdict.PASS
+    ledger["proxy-client"]["target_to_client"]["rescued"] = 1
+    assert result(story, [parse("rescued == 0")], ends=ledger).verdict is Verdict.FAIL
+
+
+def saturate(story: Story) -> None:
+    for number in range(100):
+        story.ends("get" if number % 2 else "upload", lag_s=0.5 if number < 3 else 0.0)
+
+
+def test_a_saturated_generator_proves_nothing_about_speed(story: Story) -> None:
+    saturate(story)
+    story.ends("get", Outcome.TIMEOUT)
+    judged = result(story)
+    assert judged.saturated
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "the generator was saturated" in judged.reasons[0]
+    assert judged.reasons[1:] == ["outcome.timeout == 0: was 1"]
+
+
+def test_a_saturated_generator_does_not_excuse_wrong_bytes(story: Story) -> None:
+    saturate(story)
+    story.ends("get", Outcome.CORRUPT)
+    assert result(story).verdict is Verdict.FAIL
+
+
+def test_a_late_start_now_and_then_is_no_saturation(story: Story) -> None:
+    for number in range(1000):
+        story.ends("get" if number % 2 else "upload", lag_s=0.5 if number < 5 else 0.0)
+    judged = result(story)
+    assert not judged.saturated
+    assert judged.verdict is Verdict.PASS
+
+
+def test_exit_codes() -> None:
+    assert {verdict: verdict.exit_code for verdict in Verdict} == {"pass": 0, "fail": 1, "inconclusive": 3}
+
+
+def test_the_document(story: Story) -> None:
+    """Every field of DESIGN section 7, and nothing else."""
+    story.ends("get", latency_s=0.1)
+    story.ends("upload", Outcome.EOF_MISSING, latency_s=10.0)
+    story.dropped("get")
+    events = {"received": 5, "forwarded": 5, "confirmed": 4, "rescued": 1}
+    before = Snapshot(
+        {"loadgen": Resources(1000, 10)}, {"proxy-client": {"client_to_target": dict.fromkeys(events, 1)}}
+    )
+    after = Snapshot(
+        {"loadgen": Resources(2000, 11), "link": Resources()}, {"proxy-client": {"client_to_target": events}}
+    )
+    judged = Result(RUN, story.tally, DRAINED, before, after, defaults())
+    document = json.loads(json.dumps(judged.document()))
+
+    assert list(document) == [
+        "schema", "verdict", "reasons", "run", "totals", "offered_per_s", "outcomes", "scenarios", "stalls", "timeouts",
+        "ends", "drain", "generator", "thresholds", "faults", "resources",
+    ]  # fmt: skip
+    assert document["schema"] == 1
+    assert document["verdict"] == "fail"
+    assert document["run"] == {
+        "id": "2026-01-01T00-00-00Z",
+        "seed": 1,
+        "revision": "abc",
+        "stack": "local",
+        "engine": {"client": "aioquic", "server": "unknown"},
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "duration_s": 10.0,
+    }
+    assert document["totals"] == {"scheduled": 3, "started": 2, "dropped": 1, "completed": 2}
+    assert document["offered_per_s"] == 0.3
+    assert document["outcomes"].keys() == set(Outcome)
+    assert document["outcomes"]["eof_missing"] == 1
+    assert document["scenarios"]["get"]["latency_ms"] == pytest.approx(
+        {"p50": 100, "p90": 100, "p99": 100, "max": 100}, rel=0.01
+    )
+    assert document["scenarios"]["upload"]["outcomes"]["eof_missing"] == 1
+    assert document["stalls"].keys() == document["timeouts"].keys() == set(Phase)
+    assert document["stalls"]["body"] == {"count": 0, "recovered": 0, "longest_s": 0.0}
+    assert document["ends"] == {
+        "proxy-client": {"client_to_target": {"received": 4, "forwarded": 4, "confirmed": 3, "rescued": 0}}
+    }
+    assert document["drain"] == {"complete": True, "seconds": 0.4, "pending": []}
+    assert document["generator"] == {"lag_max_s": 0.0, "saturated": False}
+    assert {"expression": "outcome.eof_missing == 0", "value": 1, "ok": False} in document["thresholds"]
+    assert document["faults"] == []
+    assert document["resources"]["loadgen"] == {
+        "rss_start_bytes": 1000, "rss_end_bytes": 2000, "fds_start": 10, "fds_end": 11,
+    }  # fmt: skip
+    assert set(document["resources"]["link"].values()) == {None}
