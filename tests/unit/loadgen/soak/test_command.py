@@ -24,18 +24,9 @@ async def soak(tmp_path: Path, target: Target) -> AsyncIterator[Soak]:
     started: list[Process] = []
 
     async def start(proxy: Address, *argv: str) -> Process:
-        where = [
-            "--proxy",
-            f"socks5://{proxy}",
-            "--target",
-            f"http://{target.http}",
-            "--server-first",
-            f"{target.first}",
-        ]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "loadgen", "soak", "--stack", "external", *where, "--metrics-listen", "127.0.0.1:0", *argv,
-            cwd=tmp_path, stdout=PIPE, stderr=PIPE,
-        )  # fmt: skip
+        where = [f"--proxy=socks5://{proxy}", f"--target=http://{target.http}", f"--server-first={target.first}"]
+        command = [sys.executable, "-m", "loadgen", "soak", "--stack=external", "--metrics-listen=127.0.0.1:0", *where]
+        process = await asyncio.create_subprocess_exec(*command, *argv, cwd=tmp_path, stdout=PIPE, stderr=PIPE)
         started.append(process)
         return process
 
