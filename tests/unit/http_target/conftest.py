@@ -74,9 +74,11 @@ class Target:
     now: asyncio.Event = field(default_factory=asyncio.Event)
     clients: list[Client] = field(default_factory=list)
 
-    async def connect(self, address: Address | None = None) -> Client:
+    async def connect(self, address: Address | None = None, receive_buffer_bytes: int | None = None) -> Client:
         address = address or self.http
         client = socket.socket()
+        if receive_buffer_bytes is not None:  # before the connect, since it sets the window
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
         client.setblocking(False)
         self.clients.append(Client(client))
         await asyncio.get_running_loop().sock_connect(client, (address.host, address.port))

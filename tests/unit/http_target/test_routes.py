@@ -8,6 +8,7 @@ from time import monotonic
 import pytest
 from tests.unit.http_target.conftest import Target
 
+from http_target import routes
 from servicekit import payload
 
 EMPTY_SHA256 = hashlib.sha256().hexdigest()
@@ -150,6 +151,15 @@ async def test_reset_in_the_body(target: Target, framing: str, reset_at: int) ->
     assert target.count("ends_total", event="sent") == 0
 
 
+async def test_a_slow_client_gets_all_bytes_before_the_reset(target: Target) -> None:
+    client = await target.connect(receive_buffer_bytes=4096)
+    await client.send(get("/bytes?size=300000&reset_at=300000").encode())
+    await client.head()
+    assert await client.exactly(300_000) == payload.body(0, 300_000)
+    with pytest.raises(ConnectionResetError):
+        await client.to_end()
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 @pytest.mark.parametrize("size", [0, 1, 300_000])
 async def test_upload(target: Target, method: str, size: int) -> None:
@@ -164,6 +174,14 @@ async def test_chunked_upload(target: Target) -> None:
     body = b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in payload.chunks(4, 70_000, 0, 9_000))
     head = post("/upload").replace(b"Host", b"Transfer-Encoding: chunked\r\nHost")
     assert json.loads(split(await target.ask(head + body + b"0\r\n\r\n"))[1]) == confirmed(70_000, 4)
+
+
+async def test_an_upload_of_unknown_length_has_a_bound(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(routes, "MAX_SIZE", 1000)
+    head = post("/upload").replace(b"Host", b"Transfer-Encoding: chunked\r\nHost")
+    answer = await target.ask(head + b"3e9\r\n" + bytes(1001) + b"\r\n")
+    assert status(answer) == 400
+    assert split(answer)[1] == b"body: is larger than 1000 bytes\n"
 
 
 async def test_upload_answers_after_the_last_byte_not_before(target: Target) -> None:

@@ -8,6 +8,7 @@ from urllib.request import ProxyHandler, build_opener
 
 import pytest
 
+from servicekit import metrics
 from servicekit.address import Address
 from servicekit.errors import CannotStartError
 from servicekit.logs import configure
@@ -85,7 +86,8 @@ async def test_healthy_while_the_loop_beats_and_again_after_it_hung() -> None:
         assert beat.lag_s == 0
 
 
-async def test_an_idle_client_blocks_nobody(server: MetricsServer) -> None:
+async def test_an_idle_client_blocks_nobody(server: MetricsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics._Handler, "timeout", 60)
     with socket.create_connection((server.address.host, server.address.port), timeout=10):
         assert (await get(server, "/healthz"))[0] == 200
 

@@ -13,7 +13,7 @@ from servicekit.address import Address
 from servicekit.errors import CannotStartError
 from servicekit.listen import listen_tcp
 from servicekit.logs import configure
-from servicekit.run import Stop, raise_descriptor_limit, run
+from servicekit.run import Stop, run
 
 
 def test_the_exit_code_is_what_main_returns() -> None:
@@ -64,10 +64,14 @@ def test_what_the_operator_can_put_right_has_no_traceback(capsys: pytest.Capture
 
 def test_the_descriptor_limit_is_raised() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def main(stop: Stop) -> int:
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        return 0
+
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 256), hard))
     try:
-        raise_descriptor_limit()
-        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)
+        assert run(main) == 0
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

@@ -85,11 +85,7 @@ class Server:
         connection = Connection(client, self._service.metrics, self._service.draining)
         task = self._loop.create_task(serve(connection, self._service, speak))
         self._connections[task] = connection
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        # A task that is cancelled before its first step has closed nothing.
-        self._connections.pop(task).reset()
+        task.add_done_callback(self._connections.pop)
 
     def _pause(self, reason: str) -> None:
         get_logger().warning("accepting_paused", reason=reason, connections=self.connections)
