@@ -226,11 +226,14 @@ async def test_refused_segmentation_falls_back_and_is_remembered(opened: Open, c
 
 async def test_an_impossible_address_does_not_cost_segmentation(opened: Open) -> None:
     """Port 0 gives EINVAL to everybody; a peer that spoofs it must not slow the others down."""
-    sender = opened()
-    before = sender.endpoint.segmented_send
+    sender, receiver = opened(), opened()
+    if not sender.endpoint.segmented_send:
+        pytest.skip("this kernel has no UDP_SEGMENT")
     assert sender.endpoint.send(bytes(30), 10, ("127.0.0.1", 0))
     assert sender.endpoint.counters.send_errors == 3
-    assert sender.endpoint.segmented_send is before
+    assert sender.endpoint.send(bytes(30), 10, receiver.endpoint.address)
+    assert sender.endpoint.counters.send_calls == 1
+    await receiver.until(3)
 
 
 async def test_segments_too_large_to_share_a_call_go_alone(opened: Open) -> None:
@@ -260,6 +263,27 @@ async def test_what_the_kernel_does_not_take_waits_then_goes_out_in_order(opened
     assert endpoint.queued_bytes == 0
     assert endpoint.counters.send_blocked == 1
     endpoint.close()
+
+
+async def test_a_batch_that_is_taken_in_parts_goes_out_whole(opened: Open) -> None:
+    class Reluctant(ObstinateSocket):
+        calls = 0
+
+        def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
+            self.calls += 1
+            if self.calls % 3 == 0:
+                raise BlockingIOError
+            return super().sendto(data, address)
+
+    sock, receiver = Reluctant(socket.AF_INET, socket.SOCK_DGRAM), opened()
+    sock.setblocking(False)
+    sock.bind(("127.0.0.1", 0))
+    sender = opened(sock=sock, offload=False)
+    sent = numbered(20, 100)
+    assert not sender.endpoint.send(b"".join(sent), 100, receiver.endpoint.address)
+    assert sender.endpoint.queued_bytes == 1800
+    assert await receiver.until(20) == sent
+    assert sender.endpoint.queued_bytes == 0
 
 
 async def test_the_queue_is_bounded(opened: Open) -> None:

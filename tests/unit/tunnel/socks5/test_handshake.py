@@ -189,9 +189,10 @@ def test_wrong_credentials(credentials: bytes) -> None:
     assert said(handshake.receive(credentials)) == (b"\x01\x01", Cause.BAD_CREDENTIALS)
 
 
-def test_no_password_is_quoted_anywhere() -> None:
+@pytest.mark.parametrize("credentials", [b"\x01\x05alice\x08hunter22", b"\x05\x05alice\x08hunter22"])
+def test_no_password_is_quoted_or_kept(credentials: bytes) -> None:
     handshake = machine(users=True)
-    shown = repr(handshake.receive(USER_AUTH + b"\x01\x05alice\x08hunter22")) + repr(vars(handshake))
+    shown = repr(handshake.receive(USER_AUTH + credentials)) + repr(vars(handshake))
     assert "hunter22" not in shown
 
 

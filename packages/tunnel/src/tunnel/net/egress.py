@@ -107,10 +107,9 @@ def _is_own(address: IPAddress) -> bool:
     """Whether this machine has the address. Asked anew each time (some microseconds): addresses come and go."""
     if address.is_loopback:
         return True
-    if address.is_unspecified or address.is_multicast:
-        return False
-    # The kernel sends from a local address to itself, so that is the source it picks. (Connecting a UDP socket sends
-    # nothing. Binding to the address would answer too, but says yes to all with net.ipv4.ip_nonlocal_bind.)
+    # The kernel sends from a local address to itself, so that is the source it picks; to no other address (not to the
+    # unspecified one, nor to groups) is the source the same. Connecting a UDP socket sends nothing. (Binding to the
+    # address would answer too, but succeeds for any address with net.ipv4.ip_nonlocal_bind.)
     family = socket.AF_INET if isinstance(address, IPv4Address) else socket.AF_INET6
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:
