@@ -19,7 +19,7 @@ from tunnel.session.base import Session
 _EVENTS_A_TURN = 512
 _TIMER_FLOOR_S = 0.001
 
-StreamEvent = events.Replied | events.Data | events.Ended | events.Stopped | events.Writable
+StreamEvent = events.Replied | events.Data | events.Ended | events.Abandoned | events.Stopped | events.Writable
 ConnectionEvent = (
     events.ConnectWanted
     | events.ConnectionUp
@@ -133,25 +133,25 @@ class Driver:
 
     def _dispatch(self, event: events.Event) -> None:
         try:
-            match event:
-                case events.Dial():
-                    self._on_dial(event)
-                case events.Replied() | events.Data() | events.Ended() | events.Stopped() | events.Writable() if (
-                    handler := self.handlers.get(event.stream)
-                ) is not None:
-                    handler.on_session_event(event)
-                case events.Data(data=data):  # The edge let go of the stream while this was on its way.
-                    self.session.discarded(len(data))
-                case events.Replied() | events.Ended() | events.Stopped() | events.Writable():
-                    pass
-                case _:
-                    self._on_connection_event(event)
+            if isinstance(event, StreamEvent):
+                self._dispatch_to_stream(event)
+            elif isinstance(event, events.Dial):
+                self._on_dial(event)
+            else:
+                self._on_connection_event(event)
         except Exception as error:
             self._on_fault(error)
             if (number := getattr(event, "stream", None)) is not None:
                 self.handlers.pop(number, None)
                 self.session.reset(number, Cause.INTERNAL, self.now())
                 self.session.stop(number, Cause.INTERNAL, self.now())
+
+    def _dispatch_to_stream(self, event: StreamEvent) -> None:
+        handler = self.handlers.get(event.stream)
+        if handler is not None:
+            handler.on_session_event(event)
+        elif isinstance(event, events.Data):  # The edge let go of the stream while this was on its way.
+            self.session.discarded(len(event.data))
 
     def _flush(self, now: float) -> None:
         if self._udp is None:

@@ -64,6 +64,7 @@ class Relay:
     def attach(self, socket: TcpSocket) -> None:
         """The socket is there: its events come here from now on, what was held goes to it."""
         self._socket = socket
+        self._foreign_bytes = socket.pending_bytes  # Of the SOCKS handshake, where a client did not wait for answers.
         for data in self._early:
             socket.write(data)
         self._early.clear()
@@ -96,7 +97,7 @@ class Relay:
                 self._deliver(data)
             case events.Ended(ending=Ending.EOF):
                 self._finish_socket()
-            case events.Ended(cause=cause):
+            case events.Ended(cause=cause) | events.Abandoned(cause=cause):
                 self._break(cause)
             case events.Stopped():
                 self._stop_reading()

@@ -518,6 +518,8 @@ class Session(ABC):
     def _on_done(self, connection: Connection, done: Done) -> None:
         stream = connection.streams.get(done.stream)
         if stream is None:
+            if connection.expects(done.stream) and len(connection.early_dones) < self.settings.max_early_ends:
+                connection.early_dones[done.stream] = done
             return
         half = stream.send
         if done.direction is not half.direction or half.confirmed is not None:
@@ -537,7 +539,7 @@ class Session(ABC):
     def _on_end(self, connection: Connection, qid: int, final_offset: int) -> None:
         stream = connection.streams.get(qid)
         if stream is None:
-            if qid > connection.highest_qid and len(connection.early_ends) < self.settings.max_early_ends:
+            if connection.expects(qid) and len(connection.early_ends) < self.settings.max_early_ends:
                 connection.early_ends[qid] = final_offset
         elif stream.receive.state is ReceiveState.OPEN:
             stream.receive.end_offset = final_offset
@@ -692,7 +694,7 @@ class Session(ABC):
         self._reset(stream, cause)
         self._reset_engine(stream, cause)
         if not stream.detached:
-            self._events.append(events.Ended(stream.number, Ending.CLOSED, cause))
+            self._events.append(events.Abandoned(stream.number, cause))
             stream.detached = True
         self._stop(stream, cause)
         if stream.send.confirmed is None:

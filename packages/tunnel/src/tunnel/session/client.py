@@ -19,13 +19,16 @@ from tunnel.session.base import Session
 from tunnel.session.connection import Connection, State
 from tunnel.session.events import Ending
 from tunnel.session.settings import SessionSettings
-from tunnel.session.stream import ReceiveHalf, SendHalf, SendState, Stream
+from tunnel.session.stream import ReceiveHalf, ReceiveState, SendHalf, SendState, Stream
 from tunnel.target import Target
 from tunnel.wire.codec import Decoder, WireError, encode
-from tunnel.wire.messages import VERSION, Direction, GoAway, Hello, Kind, Open, Reply, Welcome
+from tunnel.wire.messages import VERSION, Direction, Done, GoAway, Hello, Kind, Open, Outcome, Reply, Welcome
 
 _GREETING_STREAMS = 15
 """Streams before WELCOME, besides the control stream: what the server holds for a stranger (PROTOCOL.md)."""
+
+_NOT_PROCESSED = (Cause.TOKEN_REFUSED, Cause.VERSION_UNSUPPORTED, Cause.HELLO_TIMEOUT, Cause.SERVER_BUSY)
+"""What a server closes a connection with whose HELLO it did not accept."""
 
 
 class ClientSession(Session):
@@ -56,7 +59,8 @@ class ClientSession(Session):
         if self._draining or len(self._waiting) >= self.settings.max_waiting_opens:
             self._answer_failure(stream, Cause.SHUTTING_DOWN if self._draining else Cause.LIMIT_REACHED)
             return stream.number
-        self._timers.set(("open", stream.number), now + self.settings.open_timeout_s)
+        stream.open_deadline = now + self.settings.open_timeout_s
+        self._timers.set(("open", stream.number), stream.open_deadline)
         self._waiting.append(stream.number)
         self._place_waiting()
         return stream.number
@@ -220,6 +224,9 @@ class ClientSession(Session):
         stream.send.outbox += encode(Open(Kind.CONNECT, stream.target)) + stream.early
         self._attach(stream, connection, qid)
         self._flush(stream)
+        if stream.receive.state is ReceiveState.RECEIPTED:  # Its application had enough while it waited.
+            self._engine.stop(connection.number, qid, Cause.CANCELLED.code)
+            self._tell(connection, Done(qid, stream.receive.direction, 0, Outcome.CLOSED))
 
     def _send(self, stream: Stream, data: bytes | memoryview) -> int:
         if stream.early is None:
@@ -254,7 +261,10 @@ class ClientSession(Session):
 
     def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None:
         if ending is Ending.RESET and cause is Cause.RETRY_ELSEWHERE and self._can_replay(stream):
+            connection = self._connection_of(stream)
             self._replay(stream)
+            if connection is not None:  # Its GOAWAY is on the way.
+                self._begin_leaving(connection)
             self._place_waiting()
             return
         self._timers.cancel(("reply", stream.number))
@@ -306,15 +316,30 @@ class ClientSession(Session):
         ghost.send, ghost.receive, ghost.detached, ghost.refused = stream.send, stream.receive, True, True
         ghost.connection, ghost.qid, ghost.head = stream.connection, stream.qid, None
         connection.streams[stream.qid] = ghost
+        stream.replayed = True
+        self._wait_again(stream)
+        self._count_half_closed(stream, +1)  # The ghost has taken its count along with its halves.
+        self._reset(ghost, Cause.RETRY_ELSEWHERE)
+        self._end_receiving(ghost, Ending.RESET, Cause.RETRY_ELSEWHERE)
+
+    def _wait_again(self, stream: Stream) -> None:
+        """Back to the front of those that wait for a connection, with the time that is left, as if never sent."""
         for kind in ("reply", "end", "rescue"):
             self._timers.cancel((kind, stream.number))
         state = stream.send.state
         stream.send, stream.receive = SendHalf(stream.send.direction, state), ReceiveHalf(stream.receive.direction)
-        stream.connection, stream.qid, stream.head, stream.replayed = None, None, Decoder(), True
-        self._reset(ghost, Cause.RETRY_ELSEWHERE)
-        self._end_receiving(ghost, Ending.RESET, Cause.RETRY_ELSEWHERE)
-        self._timers.set(("open", stream.number), self._now + self.settings.open_timeout_s)
+        stream.connection, stream.qid, stream.head = None, None, Decoder()
+        self._timers.set(("open", stream.number), stream.open_deadline)
         self._waiting.appendleft(stream.number)
+
+    def _lose(self, connection: Connection, cause: Cause, detail: str) -> None:
+        """See `Session._lose`. A server that refused the greeting has looked at no stream."""
+        if cause in _NOT_PROCESSED and not connection.was_up:
+            for qid, stream in sorted(connection.streams.items(), reverse=True):
+                if stream.early is not None and not stream.detached and stream.receive.state is ReceiveState.OPEN:
+                    del connection.streams[qid]
+                    self._wait_again(stream)
+        super()._lose(connection, cause, detail)
 
     # Timers.
 

@@ -15,6 +15,7 @@ from tunnel.engine.port import Address
 from tunnel.session.liveness import Liveness
 from tunnel.session.stream import Stream
 from tunnel.wire.codec import Decoder
+from tunnel.wire.messages import Done
 
 
 @unique
@@ -49,12 +50,18 @@ class Connection:
     """Control messages that the engine did not take yet: bounded by the streams that they are about."""
     early_ends: dict[int, int] = field(default_factory=dict)
     """END for streams that were not seen yet."""
+    early_dones: dict[int, Done] = field(default_factory=dict)
+    """Server: DONE for such streams: their application left, and the packet with OPEN was lost."""
     highest_qid: int = 0
     """The highest stream id that was seen; the control stream's at first."""
     unseen_qids: set[int] = field(default_factory=set)
     """Server: stream ids below the highest that were not seen yet, because packets overtake each other."""
     ping_payload: bytes = b""
     was_up: bool = False
+
+    def expects(self, qid: int) -> bool:
+        """Whether a stream of the peer's is still to come."""
+        return qid > self.highest_qid or qid in self.unseen_qids
 
     @property
     def takes_streams(self) -> bool:

@@ -58,6 +58,14 @@ class Ended:
 
 
 @dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The stream stood still for too long: close the socket, as `Ended` says. The stream's last event."""
+
+    stream: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The peer takes no more: read the socket to its end and throw the bytes away. The other direction goes on."""
 
@@ -133,6 +141,7 @@ Event = (
     | Replied
     | Data
     | Ended
+    | Abandoned
     | Stopped
     | Writable
     | ConnectWanted

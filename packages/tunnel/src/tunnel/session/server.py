@@ -162,6 +162,9 @@ class ServerSession(Session):
             return
         stream.target = message.target
         self._events.append(events.Dial(stream.number, message.target))
+        if stream.send.state is not SendState.OPEN:  # STOP_SENDING overtook the OPEN, and nobody could be told.
+            self._events.append(events.Stopped(stream.number, Cause.CANCELLED))
+        self._apply_early_done(stream)
 
     def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None:
         """It ended before its OPEN was there: nobody was told of it."""
@@ -170,6 +173,18 @@ class ServerSession(Session):
         stream.held.clear()
         self._reset(stream, Cause.REFUSED)
         self._end_receiving(stream, ending, cause)
+        self._apply_early_done(stream)
+
+    def _apply_early_done(self, stream: Stream) -> None:
+        """What the client has said of the stream before the stream was here."""
+        connection = self._connection_of(stream)
+        if connection is not None and stream.qid is not None:
+            done = connection.early_dones.pop(stream.qid, None)
+            try:
+                if done is not None:
+                    self._on_done(connection, done)
+            except WireError as error:
+                self._violation(connection, str(error))
 
     def _on_timer_of_role(self, kind: str, number: int) -> None:
         raise AssertionError(f"no timer is called {kind}")

@@ -37,8 +37,8 @@ class SessionSettings:
     """END acts on a direction that has held all its bytes without a FIN for this long."""
     end_rescue: bool = True
     """Whether END is sent and acted on."""
-    max_early_ends: int = 64
-    """Per connection: ENDs kept for streams that were not seen yet."""
+    max_early_ends: int = 256
+    """Per connection: ENDs, and DONEs, kept for streams that were not seen yet. As many as there can be streams."""
 
     # Silence.
     ping_after_s: float = 1.0

@@ -98,6 +98,8 @@ class Stream:
     early: bytearray | None = None
     """What was sent before REPLY, OPEN not included: kept for a replay. None once REPLY came."""
     replayed: bool = False
+    open_deadline: float = 0.0
+    """How long it may wait for a connection, replays included."""
 
     @property
     def retired(self) -> bool:

@@ -1,0 +1,68 @@
+"""When silence means something: probe, suspect, dead, and the cases where it means nothing."""
+
+from tunnel.session.liveness import Liveness, Verdict
+from tunnel.session.settings import SessionSettings
+
+SETTINGS = SessionSettings()
+START_S = 100.0
+
+
+def run(liveness: Liveness, heard_at: float, until: float) -> list[tuple[float, Verdict]]:
+    """Checks whenever the machine asks for it; what it said, and when (in seconds since the start)."""
+    said, now = [], START_S
+    while now < until:
+        verdict = liveness.check(heard_at, now)
+        if verdict is not Verdict.FINE:
+            said.append((round(now - START_S, 2), verdict))
+        if verdict is Verdict.DEAD:
+            break
+        later = liveness.next_check(heard_at, now)
+        assert later > now
+        now = later
+    return said
+
+
+def test_silence_with_something_pending() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.pending(True, START_S)
+    said = run(liveness, START_S, START_S + 60)
+    assert said[:2] == [(1.0, Verdict.PROBE), (2.0, Verdict.PROBE)]
+    assert (2.5, Verdict.SUSPECT) in said
+    assert said[-1] == (10.0, Verdict.DEAD)
+
+
+def test_silence_with_nothing_pending_is_never_death() -> None:
+    said = run(Liveness(SETTINGS, START_S), START_S, START_S + 60)
+    assert said[0] == (10.0, Verdict.PROBE)
+    assert (11.5, Verdict.SUSPECT) in said
+    assert Verdict.DEAD not in [verdict for _, verdict in said]
+
+
+def test_pending_after_a_long_silence_has_its_own_patience() -> None:
+    """An idle connection was silent for 9 s when a stream was opened: that is no second from death."""
+    liveness = Liveness(SETTINGS, START_S)
+    now = START_S + 9
+    liveness.pending(True, now)
+    assert liveness.check(START_S, now) is Verdict.PROBE
+    assert liveness.check(START_S, now + 1.6) is Verdict.SUSPECT
+    assert liveness.check(START_S, now + 9.9) is not Verdict.DEAD
+    assert liveness.check(START_S, now + 10) is Verdict.DEAD
+
+
+def test_answer_clears_suspicion() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.pending(True, START_S)
+    liveness.check(START_S, START_S + 1)
+    assert liveness.check(START_S, START_S + 3) is Verdict.SUSPECT
+    liveness.answered()
+    assert not liveness.suspect
+    assert liveness.check(START_S + 3, START_S + 3.5) is Verdict.FINE
+
+
+def test_having_stood_still_proves_nothing() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.pending(True, START_S)
+    liveness.check(START_S, START_S + 1)
+    liveness.measure_anew(START_S + 30)
+    assert liveness.check(START_S, START_S + 30) is Verdict.FINE
+    assert liveness.check(START_S, START_S + 31) is Verdict.PROBE

@@ -1,0 +1,342 @@
+"""What two sessions do about endings, silence, restarts and leaving, on virtual time. Rows of the catalogue by id."""
+
+from collections.abc import Callable
+
+import pytest
+from tests.sim.model_connection import Faults
+from tests.unit.tunnel.session.conftest import CLIENT, SERVER, TARGET, Pair
+
+from tunnel.engine.settings import EngineLimits
+from tunnel.errors import Cause
+from tunnel.session import events
+from tunnel.session.client import ClientSession
+from tunnel.session.events import Ending
+from tunnel.session.server import ServerSession
+from tunnel.session.settings import SessionSettings
+from tunnel.wire.messages import Direction, GoAway
+
+RESTART_BOUND_S = 5.0
+DEAD_BOUND_S = 12.0
+
+
+def client_session(pair: Pair) -> ClientSession:
+    assert isinstance(pair.client.session, ClientSession)
+    return pair.client.session
+
+
+def server_session(pair: Pair) -> ServerSession:
+    assert isinstance(pair.server.session, ServerSession)
+    return pair.server.session
+
+
+def quiet(pair: Pair) -> bool:
+    return pair.client.session.stream_count == 0 and pair.server.session.stream_count == 0
+
+
+@pytest.mark.failure("F01")
+def test_f01_connection_outlives_its_streams(pair: Pair) -> None:
+    """The server drains the moment it has queued 2 MB and the end: nothing of it is lost."""
+    stream, far = pair.open()
+    body, session = b"x" * 2_000_000, server_session(pair)
+    left = body
+
+    def push(event: object = None) -> None:
+        nonlocal left
+        left = left[session.send(far, left, pair.world.now) :] if left else left
+        if not left:
+            session.finish(far, pair.world.now)
+
+    pair.server.on_event = push
+    push()
+    session.drain(pair.world.now)
+    client_session(pair).finish(stream, pair.world.now)
+    assert pair.run(30, lambda: quiet(pair) and session.connection_count == 0)
+    assert pair.client.received[stream] == body
+    assert pair.client.endings[stream] == (Ending.EOF, Cause.NONE)
+    downs = [event for event in pair.client.log if isinstance(event, events.ConnectionDown) and event.was_up]
+    assert [(down.cause, down.streams_lost) for down in downs] == [(Cause.NONE, 0)]
+
+
+@pytest.mark.failure("F02")
+def test_f02_killed_and_restarted_server_is_noticed_at_once(pair: Pair) -> None:
+    stream, _ = pair.open()
+    pair.restart_server()
+    began = pair.world.now
+    assert pair.run(60, lambda: stream in pair.client.endings)
+    assert pair.client.endings[stream] == (Ending.LOST, Cause.PEER_RESTARTED)
+    assert pair.world.now - began < RESTART_BOUND_S
+    pair.open()
+
+
+@pytest.mark.failure("F02")
+def test_f02_killed_server_that_stays_away(pair: Pair) -> None:
+    stream, _ = pair.open()
+    pair.server.alive = False
+    began = pair.world.now
+    assert pair.run(60, lambda: stream in pair.client.endings)
+    assert pair.client.endings[stream] == (Ending.LOST, Cause.PEER_SILENT)
+    assert pair.world.now - began < DEAD_BOUND_S
+
+
+@pytest.mark.failure("F02")
+def test_f02_killed_client_is_noticed_by_the_server(pair: Pair) -> None:
+    _, far = pair.open()
+    pair.client.alive = False
+    began = pair.world.now
+    assert pair.run(60, lambda: far in pair.server.endings)
+    assert pair.server.endings[far] == (Ending.LOST, Cause.PEER_SILENT)
+    assert pair.world.now - began < DEAD_BOUND_S
+
+
+def test_silence_of_eight_seconds_loses_nothing(pair: Pair) -> None:
+    stream, far = pair.open()
+    pair.network.unreachable = {CLIENT, SERVER}
+    pair.run(8)
+    assert pair.client.of(events.ConnectionSuspect)
+    pair.network.unreachable = set()
+    pair.run(3)
+    server_session(pair).send(far, b"still here", pair.world.now)
+    assert pair.run(5, lambda: pair.client.received.get(stream) == b"still here")
+    assert stream not in pair.client.endings
+
+
+def test_standing_still_ourselves_proves_nothing(pair: Pair) -> None:
+    """A client that was stopped for a minute finds its timers due, and the server's packets not read yet."""
+    stream, _ = pair.open()
+    pair.run(1)
+    session, later = client_session(pair), pair.world.now + 60
+    session.handle_timer(later)
+    assert session.poll_event() is None or stream not in pair.client.endings
+    assert not pair.client.of(events.ConnectionSuspect)
+
+
+@pytest.mark.failure("F05")
+@pytest.mark.failure("F07")
+def test_f05_f07_reset_arrives_as_a_reset_with_its_cause(pair: Pair) -> None:
+    stream, far = pair.open()
+    session = server_session(pair)
+    session.send(far, b"half", pair.world.now)
+    session.reset(far, Cause.TARGET_RESET, pair.world.now)
+    session.stop(far, Cause.TARGET_RESET, pair.world.now)
+    assert pair.run(5, lambda: stream in pair.client.endings)
+    assert pair.client.endings[stream] == (Ending.RESET, Cause.TARGET_RESET)
+    assert events.Stopped(stream, Cause.TARGET_RESET) in pair.client.log
+    assert pair.run(5, lambda: quiet(pair))
+
+
+@pytest.mark.failure("F13")
+def test_f13_pause_longer_than_the_idle_timeout(make_pair: Callable[..., Pair]) -> None:
+    """Nobody reads for a minute, with an idle timeout of 6 s: keep-alives hold the connection, then all arrives."""
+    pair = make_pair(SessionSettings(keep_alive_s=2.0), limits=EngineLimits(idle_timeout_s=6.0))
+    stream, far = pair.open()
+    pair.client.takes_bytes = False
+    body, session = b"y" * 3_000_000, server_session(pair)
+    left = body
+
+    def push(event: object = None) -> None:
+        nonlocal left
+        left = left[session.send(far, left, pair.world.now) :]
+        if not left:
+            session.finish(far, pair.world.now)
+
+    pair.server.on_event = push
+    push()
+    pair.run(60)
+    assert left, "the window did not stop the sender"
+    assert not pair.client.of(events.ConnectionDown)
+    pair.client.takes_bytes = True
+    client_session(pair).delivered(stream, len(pair.client.received[stream]), pair.world.now)
+    assert pair.run(30, lambda: stream in pair.client.endings)
+    assert pair.client.received[stream] == body
+    assert pair.client.endings[stream] == (Ending.EOF, Cause.NONE)
+
+
+@pytest.mark.failure("F13")
+def test_f13_idle_connection_is_kept_alive(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(keep_alive_s=2.0), limits=EngineLimits(idle_timeout_s=6.0))
+    pair.open()
+    pair.run(120)
+    assert not pair.client.of(events.ConnectionDown)
+    assert not pair.server.of(events.ConnectionDown)
+
+
+@pytest.mark.failure("F18")
+def test_f18_suspect_connection_gets_no_new_streams(pair: Pair) -> None:
+    pair.open()
+    first = next(iter(pair.client.session._connections))
+    pair.server.alive = False
+    assert pair.run(20, lambda: bool(pair.client.of(events.ConnectionSuspect)))
+    pair.restart_server()
+    stream, _ = pair.open()
+    assert pair.client.session._streams[stream].connection != first
+
+
+@pytest.mark.failure("F18")
+def test_f18_dead_connection_leaves_the_pool(pair: Pair) -> None:
+    """The connection died while nothing was on it. The next request finds out within its bound, the one after works."""
+    pair.restart_server()
+    session = client_session(pair)
+    stream = session.open(TARGET, b"", pair.world.now)
+    assert pair.run(60, lambda: any(isinstance(e, events.Replied) and e.stream == stream for e in pair.client.log))
+    pair.open()
+    assert len(pair.client.session._connections) == 1
+
+
+@pytest.mark.failure("F23")
+def test_f23_lost_fin_is_rescued_and_counted(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(faults=Faults(lose_bare_fin=1.0))
+    stream, far = pair.open()
+    server_session(pair).send(far, b"whole", pair.world.now)
+    pair.run(1)
+    server_session(pair).finish(far, pair.world.now)
+    assert pair.run(5, lambda: stream in pair.client.endings)
+    assert pair.client.received[stream] == b"whole"
+    assert pair.client.endings[stream] == (Ending.EOF, Cause.NONE)
+    assert pair.client.session.ledger.ends[Direction.TARGET_TO_CLIENT, "rescued"] == 1
+    rescued = pair.client.of(events.Rescued)
+    assert [(e.direction, e.stream) for e in rescued if isinstance(e, events.Rescued)] == [
+        (Direction.TARGET_TO_CLIENT, stream)
+    ]
+    client_session(pair).finish(stream, pair.world.now)
+    assert pair.run(10, lambda: quiet(pair))
+
+
+@pytest.mark.failure("F23")
+def test_f23_without_rescue_the_end_is_missing(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(end_rescue=False), Faults(lose_bare_fin=1.0))
+    stream, far = pair.open()
+    server_session(pair).send(far, b"whole", pair.world.now)
+    pair.run(1)
+    server_session(pair).finish(far, pair.world.now)
+    pair.run(60)
+    assert stream not in pair.client.endings
+
+
+def test_slow_reader_is_no_rescue(pair: Pair) -> None:
+    """END is sent, because DONE does not come; the FIN is there, so nothing is rescued."""
+    stream, far = pair.open()
+    pair.client.takes_bytes = False
+    session = server_session(pair)
+    session.send(far, b"z" * 100_000, pair.world.now)
+    session.finish(far, pair.world.now)
+    pair.run(30)
+    assert stream in pair.client.endings
+    assert pair.client.session.ledger.ends[Direction.TARGET_TO_CLIENT, "rescued"] == 0
+
+
+def test_refused_request_is_answered_and_retired(pair: Pair) -> None:
+    session = server_session(pair)
+    pair.server.on_event = lambda event: (
+        session.refused(event.stream, Cause.POLICY_DENIED, pair.world.now) if isinstance(event, events.Dial) else None
+    )
+    # The edge of this test answers each dial at once; here that answer has to be the refusal.
+    session.dialled = lambda *_: None  # type: ignore[method-assign]
+    stream = client_session(pair).open(TARGET, b"early", pair.world.now)
+    assert pair.run(5, lambda: events.Replied(stream, Cause.POLICY_DENIED) in pair.client.log)
+    assert pair.run(5, lambda: quiet(pair))
+    assert pair.client.session.ledger.streams["refused"] == 1
+    assert sum(pair.client.session.ledger.ends.values()) == 0
+
+
+def test_wrong_token_is_told_and_tried_again(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair()
+    pair.server.session._authenticate = lambda token: None  # type: ignore[attr-defined]
+    assert pair.run(10, lambda: len(pair.client.of(events.ConnectionDown)) >= 3)
+    causes = {
+        event.cause for event in pair.client.of(events.ConnectionDown) if isinstance(event, events.ConnectionDown)
+    }
+    assert causes == {Cause.TOKEN_REFUSED}
+    stream = client_session(pair).open(TARGET, b"", pair.world.now)
+    assert pair.run(15, lambda: events.Replied(stream, Cause.TUNNEL_DOWN) in pair.client.log)
+
+
+@pytest.mark.failure("F25")
+def test_f25_one_attempt_at_a_time_with_jitter(pair: Pair) -> None:
+    pair.server.alive = False
+    for _ in range(50):
+        client_session(pair).open(TARGET, b"", pair.world.now)
+    pair.run(60)
+    wanted = len(pair.client.of(events.ConnectWanted))
+    assert 5 <= wanted <= 40, "attempts of about 5 s each, one after the other"
+    pair.restart_server()
+    assert pair.run(10, lambda: client_session(pair).is_up)
+
+
+def test_streams_that_a_draining_server_did_not_process_are_replayed(pair: Pair) -> None:
+    """OPEN crosses GOAWAY on its way: the stream, its early bytes and its end go to another connection, once."""
+    pair.open()
+    first = next(iter(pair.client.session._connections))
+    session = server_session(pair)
+    connection = session._connections[next(iter(session._connections))]
+    session._tell(connection, GoAway(connection.highest_qid))
+    session._begin_leaving(connection)
+    stream = client_session(pair).open(TARGET, b"early bytes", pair.world.now)
+    client_session(pair).finish(stream, pair.world.now)
+    assert pair.run(10, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+    assert pair.client.session._streams[stream].connection != first
+    far = pair.server.of(events.Dial)[1].stream  # type: ignore[union-attr]
+    assert pair.run(5, lambda: far in pair.server.endings)
+    assert pair.server.received[far] == b"early bytes"
+    assert len(pair.server.of(events.Dial)) == 2
+
+
+def test_requests_wait_while_the_server_refuses_greetings(pair: Pair) -> None:
+    """A draining server closes new connections: requests sent along with HELLO were not looked at."""
+    server_session(pair).drain(pair.world.now)
+    pair.run(2)
+    stream = client_session(pair).open(TARGET, b"early", pair.world.now)
+    pair.run(3)
+    assert not any(isinstance(event, events.Replied) for event in pair.client.log)
+    pair.restart_server()
+    assert pair.run(7, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+    assert pair.run(5, lambda: b"early" in pair.server.received.values())
+
+
+def test_nothing_of_a_stranger_is_acted_on(make_pair: Callable[..., Pair]) -> None:
+    """OPEN follows HELLO at once; it is dialled only when the token was accepted, with its early bytes intact."""
+    pair = make_pair()
+    stream = client_session(pair).open(TARGET, b"e" * 10_000, pair.world.now)
+    assert pair.run(5, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+    order = [type(event).__name__ for event in pair.server.log]
+    assert order[:3] == ["ConnectionUp", "Dial", "Data"]
+    assert b"".join(pair.server.received.values()) == b"e" * 10_000
+
+
+def test_half_closed_linger_ends_a_stream_that_stands_still(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(half_closed_linger_s=20.0))
+    stream, far = pair.open()
+    server_session(pair).finish(far, pair.world.now)
+    pair.run(15)
+    client_session(pair).send(stream, b"progress", pair.world.now)
+    pair.run(15)
+    assert pair.client.session.stream_count == 1, "a byte of progress sets the linger back"
+    assert pair.run(30, lambda: quiet(pair))
+
+
+def test_client_gives_its_answer_when_it_drains(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair()
+    pair.network.unreachable = {CLIENT, SERVER}
+    session = client_session(pair)
+    stream = session.open(TARGET, b"", pair.world.now)
+    session.drain(pair.world.now)
+    pair.run(0.1)
+    assert events.Replied(stream, Cause.SHUTTING_DOWN) in pair.client.log
+    assert session.stream_count == 0
+
+
+def test_early_bytes_are_bounded(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair()
+    session = client_session(pair)
+    stream = session.open(TARGET, b"a" * 10_000, pair.world.now)
+    assert session.send(stream, b"b" * 10_000, pair.world.now) == 16 * 1024 - 10_000
+    assert session.send(stream, b"c", pair.world.now) == 0
+    assert pair.run(5, lambda: events.Writable(stream) in pair.client.log)
+    assert session.send(stream, b"d" * 5_000, pair.world.now) == 5_000
+
+
+def test_violation_ends_the_connection_with_its_code(pair: Pair) -> None:
+    stream, _ = pair.open()
+    connection = next(iter(pair.client.session._connections))
+    pair.client.session._engine.send(connection, 0, b"\x06\x00")  # A PING without its payload.
+    assert pair.run(5, lambda: stream in pair.client.endings)
+    assert pair.client.endings[stream] == (Ending.LOST, Cause.PROTOCOL_VIOLATION)
