@@ -218,6 +218,14 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert number[0].isdigit()
 
 
+def test_the_programs_own_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["/opt/bin/sample", "--quux"])
+    with pytest.raises(SystemExit):
+        load(Sample, environ={})
+    assert capsys.readouterr().err.startswith("sample: unknown flag --quux\n")
+    assert load(Sample, [], {}, "sample") == Sample()
+
+
 def test_subcommands_know_the_variables_of_their_siblings() -> None:
     environ = {"SAMPLE_STRICT": "true", "SAMPLE_LISTEN": "sibling:1"}
     known_env = env_names(Sample) | env_names(Compare)

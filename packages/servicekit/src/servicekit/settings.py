@@ -88,19 +88,20 @@ def load(
     settings_class: type[S],
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
+    prog: str | None = None,
     *,
-    prog: str,
     known_env: Iterable[str] = (),
 ) -> S:
     """The settings of this start of the program.
 
-    `argv` (without the program's name) and `environ` are the process's own unless given. `prog` is the name in
-    messages; its first word is the distribution whose version `--version` prints. `known_env` are further
+    `argv` (without the program's name), `environ` and `prog`, the name in messages, are the process's own unless
+    given. The first word of `prog` is the distribution whose version `--version` prints. `known_env` are further
     variables with the prefix that are no error: those of sibling subcommands, from `env_names`.
 
     Exits (SystemExit) with 0 after `--help`, `--version` and `--check-config`, with 2 after an error.
     """
     environ = process_environ if environ is None else environ
+    prog = prog or Path(sys.argv[0]).name
     parser = _parser(settings_class, prog)
     namespace, unknown = parser.parse_known_args(sys.argv[1:] if argv is None else list(argv))
     flags = {name: value for name, value in vars(namespace).items() if value is not PydanticUndefined}

@@ -28,14 +28,14 @@ async def _serve(settings: HttpTargetSettings, stop: Stop) -> int:
     log = get_logger()
     metrics = registry()
     server = Server(Service(settings, Metrics(metrics), stop.draining))
+    for name, address, speak in (
+        ("http", settings.listen, speak_http),
+        ("server_first", settings.server_first_listen, speak_first),
+    ):
+        listener = listen_tcp(address)
+        server.add(listener, speak)
+        log.info("listening", listener=name, address=str(Address.of_socket(listener.getsockname())))
     with MetricsServer(settings.metrics_listen, metrics, lambda: "draining" if stop.draining.is_set() else None):
-        for name, address, speak in (
-            ("http", settings.listen, speak_http),
-            ("server_first", settings.server_first_listen, speak_first),
-        ):
-            listener = listen_tcp(address)
-            server.add(listener, speak)
-            log.info("listening", listener=name, address=str(Address.of_socket(listener.getsockname())))
         log.info("ready")
         await stop.draining.wait()
         log.info("draining", connections=server.connections)
