@@ -40,6 +40,9 @@ from tunnel.session.settings import SessionSettings
 from tunnel.target import Target
 
 RESOLVE_TIMEOUT_S = 5.0
+EXIT_CLEAN = 0
+EXIT_CUT = 1  # Connections had to be reset for the program to end.
+
 STOPPING_S = 1.0
 """How long resets and a last close may take to get out."""
 
@@ -105,11 +108,11 @@ class ProxyClient:
             self._log.info("ready")
             await stop.draining.wait()
             listener.close()
-            await self._drain(stop)
+            clean = await self._drain(stop)
             self._driver.close()
             self._poller.close()
-        self._log.info("stopped")
-        return 0
+        self._log.info("stopped", clean=clean)
+        return EXIT_CLEAN if clean else EXIT_CUT
 
     def _listen(self) -> TcpListener:
         wanted = self._settings.listen
@@ -199,7 +202,8 @@ class ProxyClient:
 
     # Leaving.
 
-    async def _drain(self, stop: Stop) -> None:
+    async def _drain(self, stop: Stop) -> bool:
+        """Lets open streams finish; whether they did, or had to be cut."""
         self._draining = True
         self._log.info("draining", connections=len(self._connections), streams=self._session.stream_count)
         self._session.drain(Driver.now())
@@ -215,6 +219,7 @@ class ProxyClient:
             await first_of(STOPPING_S, self._quiet)
         if self._resolving is not None:
             self._resolving.cancel()
+        return quiet
 
     def _note_quiet(self) -> None:
         if self._draining and not self._connections and not self._session.connection_count:

@@ -37,6 +37,9 @@ from tunnel.session.settings import SessionSettings
 from tunnel.target import Target
 from tunnel.wire.codec import INSTANCE_ID_BYTES
 
+EXIT_CLEAN = 0
+EXIT_CUT = 1  # Streams had to be reset for the program to end.
+
 STOPPING_S = 1.0
 """How long resets and a last close may take to get out."""
 
@@ -105,11 +108,11 @@ class ProxyServer:
             self._listen()
             self._log.info("ready")
             await stop.draining.wait()
-            await self._drain(stop)
+            clean = await self._drain(stop)
             self._dialling.close()
             self._driver.close()
-        self._log.info("stopped")
-        return 0
+        self._log.info("stopped", clean=clean)
+        return EXIT_CLEAN if clean else EXIT_CUT
 
     def _listen(self) -> None:
         wanted = self._settings.listen
@@ -155,17 +158,20 @@ class ProxyServer:
 
     # Leaving.
 
-    async def _drain(self, stop: Stop) -> None:
+    async def _drain(self, stop: Stop) -> bool:
+        """Lets open streams finish; whether they did, or had to be cut."""
         self._draining = True
         self._log.info("draining", connections=self._session.connection_count, streams=self._session.stream_count)
         self._session.drain(Driver.now())
         self._driver.wake()
         self._note_quiet()
-        if not await first_of(self._settings.drain_timeout_s, self._quiet, stop.now):
-            self._log.warning("drain_cut", streams=self._session.stream_count)
-            self._session.close(Cause.SHUTTING_DOWN, Driver.now())
-            self._driver.wake()
-            await first_of(STOPPING_S, self._quiet)
+        if await first_of(self._settings.drain_timeout_s, self._quiet, stop.now):
+            return True
+        self._log.warning("drain_cut", streams=self._session.stream_count)
+        self._session.close(Cause.SHUTTING_DOWN, Driver.now())
+        self._driver.wake()
+        await first_of(STOPPING_S, self._quiet)
+        return False
 
     def _note_quiet(self) -> None:
         if self._draining and not self._session.connection_count and not self._driver.handlers:
