@@ -76,9 +76,16 @@ class Containers:
     def __init__(self, stack: ComposeStack, run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
         self.stack = stack
         self.project = stack.project
-        self.socks = f"127.0.0.1:{self.project.host_port('proxy-client', 1080)}"
-        self.prometheus = Prometheus(f"127.0.0.1:{self.project.host_port('prometheus', 9090)}")
         self._run = run
+
+    # Asked for each time: a container that is started again is published on another port.
+    @property
+    def socks(self) -> tuple[str, int]:
+        return "127.0.0.1", self.project.host_port("proxy-client", 1080)
+
+    @property
+    def prometheus(self) -> Prometheus:
+        return Prometheus(f"127.0.0.1:{self.project.host_port('prometheus', 9090)}")
 
     def up(self, service: str) -> None:
         """Starts a service whose dependencies run, and waits until it is healthy."""

@@ -17,8 +17,9 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from docker.errors import NotFound
 from docker.models.containers import Container
 
 from loadgen.stack_api import StackSettings
@@ -51,7 +52,7 @@ class ComposeStack:
         async with self._continuous_load_paused():
             reachable = ("--metrics-listen", "0.0.0.0:9104")  # for Prometheus
             generator = await self._start_generator(["soak", *arguments, *reachable, "--report", inside])
-            following = asyncio.ensure_future(asyncio.to_thread(_follow, self.project, generator))
+            following = asyncio.ensure_future(_follow(generator))
             try:
                 await asyncio.shield(following)
             finally:
@@ -145,18 +146,25 @@ def _write_logs(project: Project, directory: Path) -> None:
         (directory / f"{container.labels['com.docker.compose.service']}.log").write_bytes(container.logs())
 
 
-def _follow(project: Project, generator: Container) -> None:
-    """Shows a container's output here, as it comes, until it ends."""
-    for stdout, stderr in project.client.api.attach(generator.id or "", stream=True, logs=True, demux=True):
-        for text, sink in ((stdout, sys.stdout), (stderr, sys.stderr)):
-            if text:
-                sink.write(text.decode(errors="replace"))
-                sink.flush()
+async def _follow(container: Container) -> None:
+    """Shows a container's output here, as it comes, until it has ended; all of it where it has ended already."""
+
+    def show(sink: TextIO, *, stdout: bool) -> None:
+        for chunk in container.logs(stdout=stdout, stderr=not stdout, stream=True, follow=True):
+            sink.write(chunk.decode(errors="replace"))
+            sink.flush()
+
+    await asyncio.gather(
+        asyncio.to_thread(show, sys.stdout, stdout=True), asyncio.to_thread(show, sys.stderr, stdout=False)
+    )
 
 
 def copy_out(container: Container, inside: str, outside: Path) -> None:
-    """Copies the regular files below a directory of a container, running or not, into a directory here."""
-    chunks, _ = container.get_archive(inside)
+    """Copies the regular files below a directory of a container, if it is there, into a directory here."""
+    try:
+        chunks, _ = container.get_archive(inside)
+    except NotFound:
+        return
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
         for member in archive:
             path = outside.joinpath(*Path(member.name).parts[1:])

@@ -25,7 +25,7 @@ from loadgen.stack_api import StackError
 from servicekit.address import Address
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 30.0
 LOG_BYTES = 32 * 1024 * 1024
 """Worst case on disk: twice this for each program."""
 
