@@ -593,6 +593,19 @@ async def test_nothing_wakes_the_owner_of_a_paused_connection_but_its_breaking(l
     assert links.poller._epoll.poll(0) == []
 
 
+async def test_closing_the_poller_closes_who_is_left(links: Links) -> None:
+    """A program that ends does not wait for farewells; no descriptor may be left to the garbage collector."""
+    poller = Poller(asyncio.get_running_loop())
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()):
+        accepted, _ = server.accept()
+        accepted.setblocking(False)
+        tcp = TcpSocket(poller, accepted, Journal(), Cause.TARGET_RESET)
+        tcp.leave(60.0)
+        poller.close()
+        assert tcp.closed
+        assert accepted.fileno() == -1
+
+
 async def test_a_poller_may_be_closed_twice(links: Links) -> None:
     poller = Poller(asyncio.get_running_loop())
     poller.close()

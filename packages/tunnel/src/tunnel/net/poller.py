@@ -17,6 +17,8 @@ WRITABLE: Final = select.EPOLLOUT
 # Reported whether wanted or not. HUP: both directions are over, as after a reset.
 ERROR: Final = select.EPOLLERR
 HANG_UP: Final = select.EPOLLHUP
+# What epoll never says: the poller itself was closed, and with it ends the time of the descriptor.
+GONE: Final = 0
 
 _EVENTS_A_TURN_MAX: Final = 256
 
@@ -49,8 +51,10 @@ class Poller:
             self._epoll.unregister(fd)
 
     def close(self) -> None:
-        """Forgets all descriptors. Idempotent."""
+        """Tells everybody who is left that it is over (GONE). Idempotent."""
         if not self._epoll.closed:
+            for on_ready in list(self._callbacks.values()):
+                on_ready(GONE)
             self.loop.remove_reader(self._epoll.fileno())
             self._callbacks.clear()
             self._epoll.close()

@@ -23,7 +23,7 @@ from itertools import islice
 from typing import Final, Protocol
 
 from tunnel.errors import Cause, cause_of_socket_error
-from tunnel.net.poller import ERROR, HANG_UP, READABLE, WRITABLE, Poller
+from tunnel.net.poller import ERROR, GONE, HANG_UP, READABLE, WRITABLE, Poller
 
 READ_BYTES_MAX: Final = 64 * 1024
 # One turn moves at most 256 KiB of each direction of each connection.
@@ -124,13 +124,15 @@ class TcpSocket:
             self._want()
 
     def _ready(self, events: int) -> None:
-        if self._reading:
+        if events == GONE:
+            self.close()  # A farewell that nobody can wait for any longer.
+        elif self._reading:
             # An error shows to the reader, behind the bytes that arrived before it.
             if events & (READABLE | ERROR | HANG_UP):
                 self._read()
         elif events & ERROR:
             self._broken()
-        if self._writer_armed:
+        if self._writer_armed and not self._closed:
             self._flush()
 
     def _want(self) -> None:
