@@ -10,6 +10,8 @@ Rules:
   never for what merely arrived, so at most one window a stream waits for a slow reader.
 - The control stream, the client's first one, is exempt from the send cap and is sent before the others.
 - Nothing here ever waits, and nothing is implied: a stream ends by `finish` or `reset`, never by being forgotten.
+- What `Data` carried is `consumed`, all of it, or else the stream is stopped: until then it counts against the peer's
+  streams, also when it has ended in both directions.
 - Calls on a connection or stream that has ended do nothing (`send` takes 0 bytes): an ending can always cross a call.
 
 An adapter is one small module beside this one. The same contract tests run on every adapter
@@ -91,7 +93,8 @@ class PingAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """The connection ended. The last event of a connection; `close` called here brings it too.
+    """The connection ended. The last event of a connection; `close` called here brings it too, and takes back the
+    connection's events that were not polled yet. At a server, a handshake that fails is a Closed without a Connected.
 
     `cause` is the closer's code where it is one of ours, else TRANSPORT_ERROR, HANDSHAKE_FAILED,
     CERTIFICATE_REFUSED or PEER_SILENT. `detail` is for people.

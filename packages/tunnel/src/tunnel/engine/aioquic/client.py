@@ -2,8 +2,8 @@
 
 Rules:
 - The handshake itself probes the path: the first Initial is padded to what the kernel says the path carries, and the
-  server answers in the same size. Where nothing comes back, the handshake starts over at the smallest size, under the
-  same connection number (docs/adr/0001-datagram-size-from-the-handshake.md).
+  server answers in the same size. Where nothing comes back, the handshake starts over at another size, under the same
+  connection number (docs/adr/0001-datagram-size-from-the-handshake.md).
 """
 
 from collections.abc import Callable
@@ -13,15 +13,10 @@ from tunnel.engine.aioquic.connection import Connection
 from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.endpoint import Endpoint, canonical
 from tunnel.engine.aioquic.link import Link
+from tunnel.engine.aioquic.probe import SizeProbe
 from tunnel.engine.aioquic.tls import client_configuration
 from tunnel.engine.port import Address
 from tunnel.engine.settings import ClientTls, EngineLimits
-
-PROBE_ANSWER_S = 1.0
-"""With no packet from the server for so long, large datagrams are taken to be lost on the way.
-
-aioquic has sent its Initial three times by then.
-"""
 
 IPV4_UDP_HEADERS_BYTES = 28
 IPV6_UDP_HEADERS_BYTES = 48
@@ -42,7 +37,8 @@ class ClientEndpoint(Endpoint):
     def connect(self, address: Address, now: float) -> int:
         self._now = now
         address = canonical(address)
-        quic = self._handshake(address, self._datagram_bytes(address), now)
+        probe = SizeProbe(self._datagram_bytes(address), self._limits.datagram_floor_bytes, now)
+        quic = self._handshake(address, probe.size, now)
         link = Link(
             next(self._numbers),
             address,
@@ -50,18 +46,15 @@ class ClientEndpoint(Endpoint):
             self._routes,
             handshake_deadline=now + self._limits.handshake_timeout_s,
             pin_sha256=self._pin_sha256,
+            probe=probe,
         )
-        if quic.datagram_bytes > self._limits.datagram_floor_bytes:
-            link.probe_deadline = now + PROBE_ANSWER_S
         self._add(link)
         return link.number
 
-    def _handle_timer(self, link: Link, now: float) -> None:
-        if link.probe_deadline is not None and now >= link.probe_deadline:
-            link.probe_deadline = None
-            if link.quic.last_received_at is None:
-                link.start_over(self._handshake(link.address, self._limits.datagram_floor_bytes, now))
-        super()._handle_timer(link, now)
+    def _report(self, link: Link) -> None:
+        if link.probe is not None and link.probe.start_over(self._now):
+            link.start_over(self._handshake(link.address, link.probe.size, self._now))
+        super()._report(link)
 
     def _handshake(self, address: Address, datagram_bytes: int, now: float) -> Connection:
         configuration = replace(self._configuration, max_datagram_size=datagram_bytes)

@@ -267,10 +267,11 @@ class Connection(QuicConnection):
         return True
 
     def on_flushed(self) -> None:
-        """Forgets the streams that the flush has discarded."""
+        """Forgets the streams that the flush has discarded, and sees whether the peer is short of new ones."""
         for stream_id in [stream_id for stream_id in self._ending if stream_id not in self._streams]:
             self._ending.remove(stream_id)
             self._forget(stream_id, self._records[stream_id])
+        self._grant_streams()
 
     # State.
 

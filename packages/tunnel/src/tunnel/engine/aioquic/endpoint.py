@@ -10,13 +10,13 @@ Rules:
 
 import logging
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 
 from tunnel.engine.aioquic.link import Link
 from tunnel.engine.aioquic.stateless import destination_id
 from tunnel.engine.aioquic.timers import Timers
-from tunnel.engine.port import Address, Connected, Event, Stats, Transmit
+from tunnel.engine.port import Address, Connected, Data, Event, Reset, Stats, Transmit
 
 MAX_SEGMENTS = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
@@ -84,7 +84,7 @@ class Endpoint:
     def handle_timer(self, now: float) -> None:
         self._now = now
         for link in self._timers.take_due(now):
-            self._handle_timer(link, now)
+            link.handle_timer(now)
             self._report(link)
             self._touched[link] = None
 
@@ -121,6 +121,7 @@ class Endpoint:
     def stop(self, connection: int, stream: int, code: int) -> None:
         if link := self._touch(connection):
             link.quic.stop(stream, code)
+            self._unreport(lambda number, event: number == connection and _stream_received(event) == stream)
 
     def consumed(self, connection: int, stream: int, count: int) -> None:
         link = self._links.get(connection)
@@ -136,6 +137,7 @@ class Endpoint:
     def close(self, connection: int, code: int, reason: str) -> None:
         if link := self._touch(connection):
             link.close(code, reason)
+            self._unreport(lambda number, event: number == connection)
             self._report(link)
 
     def stats(self, connection: int) -> Stats | None:
@@ -147,9 +149,6 @@ class Endpoint:
     def _stranger(self, datagram: bytes, address: Address, now: float) -> Link | None:
         """A datagram that belongs to no connection; the one that it starts, if it does."""
         return None
-
-    def _handle_timer(self, link: Link, now: float) -> None:
-        link.handle_timer(now)
 
     def _add(self, link: Link) -> None:
         self._links[link.number] = link
@@ -185,6 +184,11 @@ class Endpoint:
             self._links.pop(link.number, None)
             self._unfinished.discard(link)
 
+    def _unreport(self, unwanted: Callable[[int, Event], bool]) -> None:
+        """Takes back events that nobody has polled yet."""
+        if self._events:
+            self._events = deque(entry for entry in self._events if not unwanted(*entry))
+
     def _flush(self, link: Link, now: float) -> None:
         self._outbox.extend(coalesce(link.flush(now)))
         self._report(link)
@@ -195,6 +199,11 @@ class Endpoint:
         self._timers.set(link, link.get_timer())
         if link.has_more:
             self._touched[link] = None
+
+
+def _stream_received(event: Event) -> int | None:
+    """The stream whose receiving side the event is about."""
+    return event.stream if isinstance(event, Data | Reset) else None
 
 
 def coalesce(datagrams: list[tuple[bytes, Address]]) -> list[Transmit]:

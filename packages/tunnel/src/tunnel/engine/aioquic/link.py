@@ -28,6 +28,7 @@ from aioquic.tls import AlertDescription
 
 from tunnel.engine.aioquic.causes import closed_by_application, closed_by_transport, one_line
 from tunnel.engine.aioquic.connection import Connection
+from tunnel.engine.aioquic.probe import SizeProbe
 from tunnel.engine.aioquic.tls import pin_matches
 from tunnel.engine.port import (
     Address,
@@ -60,6 +61,7 @@ class Link:
         *,
         handshake_deadline: float,
         pin_sha256: bytes | None = None,
+        probe: SizeProbe | None = None,
     ) -> None:
         self.number = number
         self.address = address
@@ -68,8 +70,7 @@ class Link:
         self.gone = False
         """Nothing is left to do or to wait for."""
         self.handshake_deadline: float | None = handshake_deadline
-        self.probe_deadline: float | None = None
-        """When the client gives up on large datagrams, unless the server has answered."""
+        self.probe = probe
         self._routes = routes
         self._ids: set[bytes] = set()
         self._pin_sha256 = pin_sha256
@@ -102,6 +103,8 @@ class Link:
     def receive(self, datagram: bytes, address: Address, now: float) -> None:
         if self.closed is None:
             self.quic.now = now
+            if self.probe is not None:
+                self.probe.answered(len(datagram))
             self._guarded(lambda: self.quic.receive_datagram(datagram, address, now), None)
         else:
             self._knocks += 1
@@ -149,7 +152,8 @@ class Link:
         due = self.quic.get_timer()
         if self.handshake_deadline is None or due is None:
             return due
-        return min(due, self.handshake_deadline, self.probe_deadline or math.inf)
+        probe_deadline = self.probe.deadline if self.probe is not None else None
+        return min(due, self.handshake_deadline, math.inf if probe_deadline is None else probe_deadline)
 
     def take_events(self) -> list[Event]:
         """What happened since the last time, as the port says it."""
@@ -205,7 +209,7 @@ class Link:
             self._events += later
 
     def _handshake_completed(self) -> None:
-        self.handshake_deadline = self.probe_deadline = None
+        self.handshake_deadline = self.probe = None
         certificate = self.quic.peer_certificate
         if self._pin_sha256 is None or (certificate is not None and pin_matches(certificate, self._pin_sha256)):
             self._events.append(Connected(self.address))
@@ -221,7 +225,7 @@ class Link:
     def _end(self, closed: Closed) -> None:
         if self.closed is None:
             self.closed = closed
-            self.handshake_deadline = self.probe_deadline = None
+            self.handshake_deadline = self.probe = None
             self.quic.release()
             self._events.append(closed)
 

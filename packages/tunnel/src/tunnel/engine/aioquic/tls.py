@@ -92,6 +92,9 @@ def _server_name(name: str) -> str:
     except ValueError:
         pass
     try:
-        return name.rstrip(".").encode("idna").decode("ascii")
+        ascii_name = name.rstrip(".").encode("idna").decode("ascii")
     except UnicodeError as error:
         raise ValueError(f"{name!r} cannot be a server's name: {error}") from error
+    if not ascii_name:
+        raise ValueError("an empty name cannot be a server's name")
+    return ascii_name
