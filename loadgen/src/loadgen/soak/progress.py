@@ -6,7 +6,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -53,15 +53,14 @@ class Progress:
             f"generator lag {tally.lag_max_s * 1000:.0f} ms"
         )
 
-    def _view(self) -> Table:
+    def _view(self) -> Group:
         table = _scenario_table(
             (name, count.completed, count.outcomes[Outcome.OK], _milliseconds(count.latencies))
             for name, count in self._tally.scenarios.items()
         )
         of = f" of {self._duration_s:g}" if self._duration_s is not None else ""
         table.title = f"{self._state()}, {monotonic() - self._began_s:.0f}{of} s"
-        table.caption = self._line()
-        return table
+        return Group(table, Text(self._line()))
 
 
 def console() -> Console:

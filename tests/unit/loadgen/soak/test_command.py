@@ -54,41 +54,40 @@ async def logged(process: Process, event: str) -> dict[str, Any]:
 
 
 async def test_pass(tmp_path: Path, peers: Peers, soak: Soak) -> None:
-    process = await soak(await peers.relay(), "--mix", "small", "--rate", "100", "--duration", "2s")
+    process = await soak(await peers.relay(), "--mix", "small", "--rate", "50", "--duration", "2s")
     out, err = await process.communicate()
-    assert process.returncode == 0, err
     document = verdict(tmp_path)
-    assert document["verdict"] == "pass"
+    assert document["outcomes"]["ok"] == 100
+    assert document["totals"] == {"scheduled": 100, "started": 100, "dropped": 0, "completed": 100}
     assert document["run"]["stack"] == "external"
-    assert 2 <= document["run"]["duration_s"] < 5
-    assert document["totals"] == {"scheduled": 200, "started": 200, "dropped": 0, "completed": 200}
-    assert document["offered_per_s"] == pytest.approx(200 / document["run"]["duration_s"], rel=0.01)
-    assert document["outcomes"]["ok"] == 200
+    assert 2 <= document["run"]["duration_s"] < 10
+    assert document["offered_per_s"] == pytest.approx(100 / document["run"]["duration_s"], rel=0.01)
     assert document["scenarios"].keys() == SCENARIOS.keys()
     assert document["drain"]["complete"]
-    assert (tmp_path / "reports/latest/anomalies.jsonl").read_text() == ""
+    # A machine that is too busy to start 100 transactions in 2 s is told apart from a proxy that fails.
+    saturated = document["generator"]["saturated"]
+    assert (document["verdict"], process.returncode) == (("inconclusive", 3) if saturated else ("pass", 0))
     text = out.decode()
-    assert "verdict: pass" in text
+    assert f"verdict: {document['verdict']}" in text
     assert all(name in text for name in SCENARIOS)
     events = [json.loads(line)["event"] for line in err.splitlines()]
     assert events == ["listening", "ready", "draining", "stopped"]
 
 
 async def test_fail(tmp_path: Path, peers: Peers, soak: Soak) -> None:
-    async def swallows(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await accept_socks(reader, writer)
-        await reader.read()
+        await reader.read(1)
 
-    proxy = await peers.serve(swallows)
-    argv = ["--scenario", "close_delimited", "--rate", "20", "--duration", "0.2s", "--timeout", "ttfb=300ms"]
-    process = await soak(proxy, *argv, "--report", "here", "--seed", "5")
+    argv = ["--scenario", "close_delimited", "--rate", "20", "--duration", "0.2s", "--report", "here", "--seed", "5"]
+    process = await soak(await peers.serve(closes), *argv)
     out, _ = await process.communicate()
     assert process.returncode == 1
     document = json.loads((tmp_path / "here/verdict.json").read_text())
-    assert document["timeouts"]["ttfb"] == document["outcomes"]["timeout"] == 4
     assert document["run"]["seed"] == 5
-    assert "outcome.timeout == 0: was 4" in document["reasons"]
-    assert "outcome.timeout == 0: was 4" in out.decode()
+    failed = document["outcomes"]["eof_premature"] + document["outcomes"]["reset"]
+    assert failed == document["totals"]["completed"] == 4
+    assert document["reasons"][0] in out.decode()
     lines = [json.loads(line) for line in (tmp_path / "here/anomalies.jsonl").read_text().splitlines()]
     assert [line["kind"] for line in lines] == ["outcome"] * 4
 
@@ -98,11 +97,11 @@ async def test_sigterm_ends_the_load_and_still_gives_a_verdict(tmp_path: Path, p
     assert (await logged(process, "ready"))["rate_per_s"] == 50
     await asyncio.sleep(0.5)
     process.send_signal(signal.SIGTERM)
-    assert await process.wait() == 0
+    code = await process.wait()
     document = verdict(tmp_path)
-    assert document["verdict"] == "pass"
+    assert (code, document["verdict"]) in ((0, "pass"), (3, "inconclusive"))  # the latter on a machine that is too busy
     assert document["run"]["duration_s"] < 10
-    assert document["outcomes"]["aborted"] == 0
+    assert document["outcomes"]["ok"] == document["totals"]["started"] > 0
 
 
 async def test_a_second_signal_ends_what_is_in_flight(tmp_path: Path, peers: Peers, soak: Soak) -> None:
