@@ -3,6 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -63,9 +64,16 @@ class Progress:
         return Group(table, Text(self._line()))
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Nobody reads any more: that ends the output, not the soak. (rich's own way is to end the program.)"""
+        with suppress(SystemExit):
+            super().on_broken_pipe()
+
+
 def console() -> Console:
     """Standard output; as wide as the tables need where it is no terminal."""
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
+    return _Console(file=sys.stdout, width=None if sys.stdout.isatty() else _PLAIN_WIDTH, highlight=False, emoji=False)
 
 
 def summarise(document: dict[str, Any], report: str) -> None:

@@ -16,6 +16,8 @@ from loadgen.transaction.socks5 import Credentials
 from servicekit.address import Address
 from servicekit.settings import MetricsListen, Settings
 
+NO_LINK = "none"
+
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", re.ASCII)
 _UNIT_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -67,7 +69,7 @@ class SoakSettings(Settings):
     engines: tuple[str, ...] = Field((), description="stack external: client=NAME, server=NAME for verdict.json")
     link: str | None = Field(
         None,
-        description="stacks local and compose: a plan of the link between the proxies, or none (default: 20 ms RTT)",
+        description="stacks local and compose: file with a plan of the link, or none (default: 20 ms round trip)",
     )
 
     duration: Duration = Field(30.0, gt=0, description="how long the load lasts: 30s, 5m, 1h")
@@ -97,6 +99,10 @@ class SoakSettings(Settings):
         elif given := [name for name in of_external if getattr(self, name)]:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise ValueError(f"{flags}: only with --stack external")
+        if self.link not in (None, NO_LINK) and not Path(str(self.link)).is_file():
+            raise ValueError(f"--link {self.link}: must be {NO_LINK}, or the file of a plan")
+        if self.stack == "compose" and self.mix not in mixes.names():
+            raise ValueError(f"--mix {self.mix}: stack compose takes mixes by name: {', '.join(mixes.names())}")
         if unknown := [name for name in self.scenario if name not in SCENARIOS]:
             raise ValueError(f"--scenario {unknown[0]}: there is no such scenario; there are {', '.join(SCENARIOS)}")
         self.limits()

@@ -7,13 +7,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import cast
 
-from loadgen.soak.settings import SoakSettings
+from loadgen.soak.settings import NO_LINK, SoakSettings
 from loadgen.stack_api import RTT_20_MS, GeneratingStack, Stack, StackFactory, StackSettings
 from servicekit.address import Address
 
 _FACTORIES = {"local": "loadgen.stacks.local:local_stack", "compose": "loadgen.stacks.compose:compose_stack"}
-
-NO_LINK = "none"
 
 
 @dataclass(frozen=True, slots=True)

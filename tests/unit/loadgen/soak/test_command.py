@@ -138,6 +138,13 @@ async def test_a_port_that_is_taken_is_inconclusive(peers: Peers, soak: Soak) ->
     assert await process.wait() == 3
 
 
+async def test_a_reader_that_leaves_does_not_end_the_soak(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    process = await soak(await peers.relay(), "--scenario", "chunked", "--rate", "50", "--duration", "0.3s")
+    process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+    assert await process.wait() in (0, 3)
+    assert verdict(tmp_path)["outcomes"]["ok"] == 15
+
+
 async def test_usage(peers: Peers, soak: Soak) -> None:
     process = await soak(await peers.relay(), "--threshold", "nope == 1")
     _, err = await process.communicate()

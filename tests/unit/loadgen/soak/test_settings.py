@@ -69,6 +69,8 @@ def test_credentials(tmp_path: Path) -> None:
         ([*EXTERNAL, "--link", "none"], "--link is for the stacks local and compose"),
         (["--stack", "external", "--proxy", "http://a:1", "--target", "a:1"], "must be socks5://HOST:PORT"),
         (["--stack", "external", "--proxy", "a:1", "--target", "http://a:1/x"], "must be http://HOST:PORT"),
+        (["--link", "nope.toml"], "must be none, or the file of a plan"),
+        (["--stack", "compose", "--mix", "mine.toml"], "takes mixes by name: default, small"),
         (["--duration", "soon"], "must be a number of seconds"),
         (["--duration", "0"], "greater than 0"),
         (["--mix", "nope"], "neither a mix"),
