@@ -329,7 +329,7 @@ class Connection(QuicConnection):
             packets_lost=self.packets_lost,
             datagram_bytes=self.datagram_bytes,
             last_received_at=self.last_received_at or 0.0,
-            buffered_send_bytes=sum(len(stream.sender._buffer) for stream in self._streams.values()),
+            buffered_send_bytes=sum(len(stream.sender._buffer) for stream in list(self._streams.values())),
             flow_control_waits=self.flow_control_waits,
         )
 

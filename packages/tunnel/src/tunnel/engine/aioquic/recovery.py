@@ -11,6 +11,7 @@ Rules:
 import math
 from collections import deque
 from collections.abc import Iterable
+from typing import cast
 
 from aioquic.quic.congestion.base import K_MINIMUM_WINDOW, register_congestion_control
 from aioquic.quic.congestion.cubic import K_CUBIC_LOSS_REDUCTION_FACTOR, CubicCongestionControl
@@ -30,7 +31,10 @@ BURST_DATAGRAMS_MIN = 10
 """Always allowed at once (RFC 9002 section 7.7: the initial window)."""
 
 BURST_DATAGRAMS_MAX = 64
-"""Never exceeded: the event loop is needed for other things too (F21). Some 2 ms, and one GSO buffer."""
+"""Never exceeded: the event loop is needed for other things too (F21). Some 2 ms of it."""
+
+BURST_BYTES_MAX = 160 * 1024
+"""Not exceeded either, above the least number: a burst has to fit a socket buffer of Linux's default size."""
 
 PACING_GAIN = 1.25
 """The paced rate over window / round trip (RFC 9002 section 7.7), so that pacing alone never limits."""
@@ -45,14 +49,24 @@ class Pacer(QuicPacketPacer):
     def update_rate(self, congestion_window: int, smoothed_rtt: float) -> None:
         bytes_per_s = PACING_GAIN * congestion_window / max(smoothed_rtt, 1e-6)
         self.packet_time = self._max_datagram_size / bytes_per_s
-        burst = min(max(BURST_S / self.packet_time, BURST_DATAGRAMS_MIN), BURST_DATAGRAMS_MAX)
+        most = min(BURST_DATAGRAMS_MAX, BURST_BYTES_MAX // self._max_datagram_size)
+        burst = max(BURST_DATAGRAMS_MIN, min(BURST_S / self.packet_time, most))
         self.bucket_max = burst * self.packet_time
         self.bucket_time = min(self.bucket_time, self.bucket_max)
 
     def next_send_time(self, now: float) -> float:
         """None for now (aioquic declares a float)."""
-        at = super().next_send_time(now)
-        return at if at is None else max(at, now + TICK_S)
+        if self.packet_time is not None:
+            self.update_bucket(now)
+            if self.bucket_time <= 0:
+                return now + max(TICK_S, -self.bucket_time)
+        return cast("float", None)
+
+    def update_after_send(self, now: float) -> None:
+        """The last datagram of a burst may overdraw the bucket; the next burst waits for that, too."""
+        if self.packet_time is not None:
+            self.update_bucket(now)
+            self.bucket_time -= self.packet_time
 
 
 class Cubic(CubicCongestionControl):
