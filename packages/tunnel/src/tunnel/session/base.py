@@ -40,6 +40,9 @@ from tunnel.wire.messages import (
     Welcome,
 )
 
+_NEVER_CONNECTED = (Cause.HANDSHAKE_FAILED, Cause.CERTIFICATE_REFUSED)
+"""What ends a connection that a server has not heard of yet. (A close of ours is heard of again, after the fact.)"""
+
 
 class Session(ABC):
     """One endpoint with all its connections. `now` never goes back."""
@@ -165,7 +168,7 @@ class Session(ABC):
     @property
     def connection_count(self) -> int:
         """Connections whose greeting is done."""
-        return sum(connection.was_up for connection in self._connections.values())
+        return sum(connection.was_up for connection in list(self._connections.values()))
 
     def connection_stats(self) -> list[port.Stats]:
         """Of each live connection."""
@@ -229,11 +232,13 @@ class Session(ABC):
         while (entry := self._engine.poll_event()) is not None:
             number, event = entry
             connection = self._connections.get(number)
-            if connection is None:
-                if not isinstance(event, port.Connected):
-                    continue
-                connection = self._adopt(number, State.GREETING)
-            self._on_engine_event(connection, event)
+            if connection is not None:
+                self._on_engine_event(connection, event)
+            elif isinstance(event, port.Connected):
+                self._on_engine_event(self._adopt(number, State.GREETING), event)
+            elif isinstance(event, port.Closed) and event.cause in _NEVER_CONNECTED:
+                self.ledger.connections[event.cause] += 1
+                self._events.append(events.ConnectionDown(number, event.cause, _words(event), 0, False))
 
     def _adopt(self, number: int, state: State) -> Connection:
         connection = Connection(number, state, Liveness(self.settings, self._now), self._now)
@@ -277,8 +282,8 @@ class Session(ABC):
                 connection.liveness.answered()
                 if was_suspect:
                     self._on_streams_available(connection)
-            case port.Closed(cause, detail, by_peer):
-                self._lose(connection, cause, detail if not by_peer else f"closed by the peer: {detail}")
+            case port.Closed(cause):
+                self._lose(connection, cause, _words(event))
             case _:
                 assert_never(event)
 
@@ -615,7 +620,8 @@ class Session(ABC):
         connection.streams.clear()
         lost = [stream for stream in streams if self._lose_stream(stream, why)]
         self.ledger.connections[why] += 1
-        self._events.append(events.ConnectionDown(connection.number, why, detail, len(lost), connection.was_up))
+        down = events.ConnectionDown(connection.number, why, detail, len(lost), connection.was_up, connection.address)
+        self._events.append(down)
         self._on_down(connection)
 
     def _lose_stream(self, stream: Stream, cause: Cause) -> bool:
@@ -743,3 +749,7 @@ class Session(ABC):
         direction = stream.half_closed
         if direction is not None:
             self.ledger.half_closed[direction] += change
+
+
+def _words(event: port.Closed) -> str:
+    return f"closed by the peer: {event.detail}" if event.by_peer else event.detail

@@ -102,13 +102,17 @@ class ConnectionUp:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionDown:
-    """A connection ended; NONE is an orderly close. `streams_lost` were on it and had not ended."""
+    """A connection ended; NONE is an orderly close. `streams_lost` were on it and had not ended.
+
+    `address` is the peer's, None where the handshake was never complete.
+    """
 
     connection: int
     cause: Cause
     detail: str
     streams_lost: int
     was_up: bool
+    address: Address | None = None
 
 
 @dataclass(frozen=True, slots=True)
