@@ -18,7 +18,7 @@ An adapter is one small module beside this one. The same contract tests run on e
 (tests/unit/tunnel/engine/test_contract.py).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from tunnel.errors import Cause
@@ -41,9 +41,13 @@ class Transmit:
 
 @dataclass(frozen=True, slots=True)
 class Connected:
-    """The handshake is complete: streams can be opened. `address` is the peer's."""
+    """The handshake is complete: streams can be opened. `address` is the peer's.
+
+    `started_at` is when its first packet came or went, on the clock of `now`; None from an engine that does not tell.
+    """
 
     address: Address
+    started_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

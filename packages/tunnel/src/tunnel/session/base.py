@@ -235,7 +235,9 @@ class Session(ABC):
             if connection is not None:
                 self._on_engine_event(connection, event)
             elif isinstance(event, port.Connected):
-                self._on_engine_event(self._adopt(number, State.GREETING), event)
+                connection = self._adopt(number, State.GREETING)
+                connection.started_at = connection.started_at if event.started_at is None else event.started_at
+                self._on_engine_event(connection, event)
             elif isinstance(event, port.Closed) and event.cause in _NEVER_CONNECTED:
                 self.ledger.connections[event.cause] += 1
                 self._events.append(events.ConnectionDown(number, event.cause, _words(event), 0, False))

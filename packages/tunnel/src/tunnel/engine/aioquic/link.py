@@ -74,6 +74,7 @@ class Link:
         self._routes = routes
         self._ids: set[bytes] = set()
         self._pin_sha256 = pin_sha256
+        self._started_at = quic.now
         self._events: list[Event] = []
         self._farewell: list[tuple[bytes, Address]] = []
         self._knocks = 0
@@ -212,7 +213,7 @@ class Link:
         self.handshake_deadline = self.probe = None
         certificate = self.quic.peer_certificate
         if self._pin_sha256 is None or (certificate is not None and pin_matches(certificate, self._pin_sha256)):
-            self._events.append(Connected(self.address))
+            self._events.append(Connected(self.address, self._started_at))
             return
         detail = "the server's certificate is not the pinned one"
         self._end(Closed(Cause.CERTIFICATE_REFUSED, detail, by_peer=False))
