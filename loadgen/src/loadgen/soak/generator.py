@@ -1,8 +1,9 @@
 """Starts transactions when they are due, whatever became of the earlier ones, and owns every one of them.
 
 Rules
-- Open loop: an arrival is started at its time, or at once when that has passed, or dropped when `max_in_flight` are
-  under way.
+- Open loop: an arrival is started at its time, or at once when that has passed.
+- It is dropped, and counted, when `max_in_flight` are under way, and when the load has been over for OVERTIME_S: a
+  generator that cannot keep up does not make the load longer.
 - Each transaction is a task; the generator is the owner of all of them, and a scenario's unexpected exception is the
   run's.
 - A transaction always ends with exactly one outcome: `timed_out` in eof_wait is eof_missing, anywhere else timeout; a
@@ -20,6 +21,8 @@ from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.route import Route
 from loadgen.transaction.transaction import Arrival, Transaction
 from loadgen.transaction.watchdog import Watchdog
+
+OVERTIME_S = 1.0
 
 
 class Generator:
@@ -56,7 +59,10 @@ class Generator:
             await asyncio.sleep(max(due_s - self._clock(), 0.0))
             if ends:
                 return
-            self.start(arrival, due_s)
+            if duration_s is not None and self._clock() > begins_s + duration_s + OVERTIME_S:
+                self._drop(arrival)
+            else:
+                self.start(arrival, due_s)
 
     async def settle(self, within_s: float) -> int:
         """Waits until nothing is in flight, then aborts the rest and returns how many that were."""
@@ -81,10 +87,10 @@ class Generator:
 
     def start(self, arrival: Arrival, due_s: float) -> Transaction | None:
         """Starts one arrival now, or drops it (None). Latency and lag count from `due_s`."""
-        self._tally.scheduled(arrival)
         if len(self._tasks) >= self._max_in_flight:
-            self._tally.dropped(arrival)
+            self._drop(arrival)
             return None
+        self._tally.scheduled(arrival)
         transaction = Transaction(arrival, self._limits, self._tally, scheduled_at_s=due_s, clock=self._clock)
         self._tally.started(arrival, lag_s=max(self._clock() - due_s, 0.0))
         task = asyncio.create_task(self._run(transaction))
@@ -93,6 +99,10 @@ class Generator:
         self._idle.clear()
         task.add_done_callback(self._done)
         return transaction
+
+    def _drop(self, arrival: Arrival) -> None:
+        self._tally.scheduled(arrival)
+        self._tally.dropped(arrival)
 
     async def _run(self, transaction: Transaction) -> Outcome:
         outcome, detail = Outcome.ABORTED, "the generator failed"

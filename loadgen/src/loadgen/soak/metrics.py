@@ -45,7 +45,7 @@ class SoakMetrics:
         self.scheduled = counter("soak_transactions_scheduled", "Transactions that were due", *by_scenario)
         self.started = counter("soak_transactions_started", "Transactions that were started", *by_scenario)
         self.dropped = counter(
-            "soak_transactions_dropped", "Transactions not started, because too many were in flight", *by_scenario
+            "soak_transactions_dropped", "Transactions not started: too many in flight, or too late", *by_scenario
         )
         ended = Counter(
             "soak_transactions", "Transactions by how they ended", ("scenario", "outcome"), registry=registry

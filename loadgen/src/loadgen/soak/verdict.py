@@ -169,7 +169,7 @@ class Result:
         dropped = sum(count.dropped for count in self.tally.scenarios.values())
         reasons = [f"never completed, though asked for: {', '.join(never)}"] if never else []
         if dropped:
-            reasons.append(f"{dropped} transactions were not started, because too many were in flight")
+            reasons.append(f"{dropped} transactions were not started: too many in flight, or too late")
         unmeasured = [judged.threshold.expression for judged in self.judged if judged.value is None]
         return reasons + [f"{expression}: nothing was measured" for expression in unmeasured]
 

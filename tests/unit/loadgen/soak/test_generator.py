@@ -58,6 +58,16 @@ async def test_a_late_start_is_lag_and_latency_counts_from_the_schedule(bench: B
     assert bench.sample("soak_schedule_lag_seconds_sum") == pytest.approx(2, abs=0.1)
 
 
+async def test_a_generator_that_cannot_keep_up_does_not_make_the_load_longer(bench: Bench) -> None:
+    count = bench.tally.scenarios["close_delimited"]
+    route = Route(NOWHERE, NOWHERE, NOWHERE)
+    # Each start takes 0.8 s here, five are due in 0.5 s, and 1 s after that it is too late.
+    load = Generator(route, bench.limits, bench.tally, bench.watchdog, 100, clock=lambda: 0.8 * count.scheduled)
+    await load.offer(constant(MIX, 10, seed=1), duration_s=0.5)
+    assert (count.scheduled, count.started, count.dropped) == (5, 2, 3)
+    await load.abort()
+
+
 async def test_settle_waits_then_aborts(bench: Bench, peers: Peers) -> None:
     load = generator(bench, await peers.serve(silent))
     for arrival in islice(constant(MIX, 1, seed=1), 3):
