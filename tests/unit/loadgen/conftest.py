@@ -26,6 +26,7 @@ from loadgen.soak.tally import Tally
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.route import Route
+from loadgen.transaction.socks5 import Credentials
 from loadgen.transaction.transaction import Arrival, Transaction
 from loadgen.transaction.watchdog import Watchdog
 from servicekit.address import Address
@@ -143,13 +144,14 @@ class Bench:
         self.tally = Tally(tuple(SCENARIOS), SoakMetrics(self.registry, SCENARIOS), self.file)
         self.watchdog = Watchdog(self.tally.loop_lag, self.clock)
         self.limits = limits
+        self.credentials: Credentials | None = None
         self.generators: list[Generator] = []
 
     def start(
         self, scenario: str, proxy: Address, target: Address = NOWHERE, first: Address = NOWHERE, **arrival: Any
     ) -> Transaction:
         """One transaction of `scenario` through `proxy`."""
-        route = Route(proxy, target, first)
+        route = Route(proxy, target, first, self.credentials)
         generator = Generator(route, self.limits, self.tally, self.watchdog, 100, self.clock)
         self.generators.append(generator)
         wanted = Arrival(**{"number": 0, "due_s": 0.0, "seed": 7, "size_bytes": 1000, **arrival, "scenario": scenario})

@@ -9,6 +9,7 @@ from tests.unit.loadgen.conftest import Bench, Peers, Speak, accept_socks, read_
 
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
+from loadgen.transaction.socks5 import Credentials
 from servicekit import payload
 from servicekit.address import Address
 
@@ -165,6 +166,23 @@ REFUSED = b"\x05\x05\x00\x01\0\0\0\0\0\0"
 async def test_handshake(bench: Bench, peers: Peers, scenario: str, speak: Speak, outcome: Outcome) -> None:
     transaction = bench.start(scenario, await peers.serve(speak))
     assert await bench.outcome(transaction) is outcome
+
+
+@pytest.mark.parametrize("scenario", ["download", "get"])
+@pytest.mark.parametrize(("verdict", "outcome"), [(b"\x00", Outcome.OK), (b"\x01", Outcome.SOCKS_REJECTED)])
+async def test_name_and_password(bench: Bench, peers: Peers, scenario: str, verdict: bytes, outcome: Outcome) -> None:
+    bench.credentials = Credentials("me", "secret")
+
+    async def asks(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert await reader.readexactly(3) == b"\x05\x01\x02"
+        writer.write(b"\x05\x02")
+        assert await reader.readexactly(11) == b"\x01\x02me\x06secret"
+        writer.write(b"\x01" + verdict)
+        await reader.readexactly(10)
+        writer.write(b"\x05\x00\x00\x01\0\0\0\0\0\0")
+        await answers(LENGTH + BODY)(reader, writer)
+
+    assert await bench.outcome(bench.start(scenario, await peers.serve(asks))) is outcome
 
 
 async def test_another_version(bench: Bench, peers: Peers) -> None:
