@@ -8,13 +8,17 @@ import re
 
 import pytest
 from aioquic.quic import connection as library
+from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import Limit, QuicConnection, QuicConnectionState
 from aioquic.quic.recovery import QuicPacketPacer, QuicPacketRecovery
 from aioquic.quic.stream import QuicStream
+from aioquic.tls import Epoch
 from tests.sim.network import Link
 from tests.sim.pair import Pair
 from tests.unit.tunnel.engine.aioquic.harness import CODE, SMALL, MakePair, quic
 
+from tunnel.engine.aioquic import connection
+from tunnel.engine.aioquic.connection import Connection
 from tunnel.engine.aioquic.recovery import CUBIC, Cubic, Pacer
 
 
@@ -61,7 +65,6 @@ class TestMembers:
             ("_local_max_streams_uni", Limit),
             ("_loss", QuicPacketRecovery),
             ("_max_datagram_size", int),
-            ("_network_paths", list),
             ("_packet_number", int),
             ("_remote_max_data_used", int),
             ("_remote_max_streams_bidi", int),
@@ -119,6 +122,17 @@ class TestMembers:
 
 
 class TestOverrides:
+    def test_are_these_and_no_others(self) -> None:
+        """A method of ours that a release comes to have too would be called in its place."""
+        ours = {name for name in vars(Connection) if hasattr(QuicConnection, name) and not name.startswith("__")}
+        assert ours == {"_payload_received", "_write_application", "_write_connection_limits", "_write_stream_limits"}
+
+    def test_no_attribute_of_ours_is_one_of_aioquics(self, inside: QuicConnection) -> None:
+        stock = QuicConnection(configuration=QuicConfiguration())
+        assigned = set(re.findall(r"self\.(\w+)(?:: [^=\n]+)? = ", inspect.getsource(Connection.__init__)))
+        assert len(assigned) > 15
+        assert not assigned & vars(stock).keys()
+
     @pytest.mark.parametrize(
         ("name", "parameters"),
         [
@@ -161,6 +175,25 @@ class TestOverrides:
 
 
 class TestBehaviour:
+    def test_keys_are_changed_in_time_and_nothing_is_lost_for_good(
+        self, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(connection, "KEY_UPDATE_PACKETS", 150)
+        pair = make_pair(link=Link(delay_s=0.01, reorder=0.05)).connect()
+        phases: set[int] = set()
+        up, down = pair.client.open(), pair.client.open()
+        body = bytes(range(256)) * 4000
+        pair.client.write(up, body, end=True)
+        pair.client.write(down, b"GET", end=True)
+        pair.until_ended(pair.server, down)
+        pair.server.write(down, body, end=True)
+        while not (up in pair.server.ended and down in pair.client.ended):
+            pair.run(0.01)
+            phases.add(quic(pair.client)._cryptos[Epoch.ONE_RTT].key_phase)
+        assert pair.server.received[up] == pair.client.received[down] == body
+        assert phases == {0, 1}
+        assert pair.client.closed is None
+
     def test_idle_is_told_in_the_words_that_are_parsed(self) -> None:
         assert 'reason_phrase="Idle timeout"' in inspect.getsource(QuicConnection.handle_timer)
 
