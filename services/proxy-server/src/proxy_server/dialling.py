@@ -67,16 +67,28 @@ class Dialling:
 
     async def _dial(self, target: Target, relay: Relay) -> None:
         began_at = self._loop.time()
+        cause, detail = Cause.INTERNAL, Cause.INTERNAL.summary
         try:
             sock = await dial(target, self._policy, timeout_s=self._timeout_s)
+            cause, detail = Cause.NONE, ""
         except DialError as error:
-            self._session.refused(relay.stream, error.cause, Driver.now())
-            self._on_dialled(target, error.cause, error.detail, self._loop.time() - began_at)
-            relay.close()
-        else:
+            cause, detail = error.cause, error.detail
+        except asyncio.CancelledError:
+            cause, detail = Cause.CANCELLED, "the stream ended before the dial did"
+            raise
+        finally:
+            self._on_dialled(target, cause, detail, self._loop.time() - began_at)
+            if cause is not Cause.NONE:
+                self._refuse(relay, cause)
+        if cause is Cause.NONE:
             self._session.dialled(relay.stream, _bound(sock), Driver.now())
-            self._on_dialled(target, Cause.NONE, "", self._loop.time() - began_at)
             relay.attach(TcpSocket(self._poller, sock, relay, Cause.TARGET_RESET))
+            self._driver.wake()
+
+    def _refuse(self, relay: Relay, cause: Cause) -> None:
+        if cause is not Cause.CANCELLED:  # There, the session knows already how the stream ended.
+            self._session.refused(relay.stream, cause, Driver.now())
+        relay.close()
         self._driver.wake()
 
     def _closed(self, stream: int) -> None:
@@ -89,9 +101,7 @@ class Dialling:
     def _done(self, stream: int, task: asyncio.Task[None]) -> None:
         del self._tasks[stream]
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._session.refused(stream, Cause.INTERNAL, Driver.now())
-            self._driver.wake()
-            raise error  # For the loop's handler, which logs it.
+            raise error  # A fault of ours: for the loop's handler, which logs it.
 
 
 def _bound(sock: socket.socket) -> Target | None:

@@ -36,6 +36,9 @@ class StreamHandler(Protocol):
     def on_session_event(self, event: StreamEvent) -> None:
         """Called on the loop; must not wait."""
 
+    def abandon(self) -> None:
+        """A call of it has raised, so nothing it holds can be relied on: let go of everything, the hard way."""
+
 
 class Driver:
     """`session` is set once, before the socket: they need each other.
@@ -80,8 +83,11 @@ class Driver:
     def on_batch(self, batch: Batch) -> None:
         """The socket's datagrams of one turn."""
         now = self.now()
-        for data, segment_size, address in batch:
-            self.session.receive(data, segment_size, address, now)
+        try:
+            for data, segment_size, address in batch:
+                self.session.receive(data, segment_size, address, now)
+        except Exception as error:  # The rest of the batch is lost like any datagram.
+            self._on_fault(error)
         self._run()
 
     def on_writable(self) -> None:
@@ -109,11 +115,12 @@ class Driver:
         self._woken = False
         if self._closed:
             return
-        self._running = True
+        self._running, more = True, False
         try:
             more = self._turn()
-        finally:
-            self._running = False
+        except Exception as error:
+            self._on_fault(error)
+        self._running = False
         if more:
             self.wake()
         self._arm_timer()
@@ -141,10 +148,8 @@ class Driver:
                 self._on_connection_event(event)
         except Exception as error:
             self._on_fault(error)
-            if (number := getattr(event, "stream", None)) is not None:
-                self.handlers.pop(number, None)
-                self.session.reset(number, Cause.INTERNAL, self.now())
-                self.session.stop(number, Cause.INTERNAL, self.now())
+            if isinstance(event, StreamEvent | events.Dial):
+                self._give_up(event.stream)
 
     def _dispatch_to_stream(self, event: StreamEvent) -> None:
         handler = self.handlers.get(event.stream)
@@ -152,6 +157,16 @@ class Driver:
             handler.on_session_event(event)
         elif isinstance(event, events.Data):  # The edge let go of the stream while this was on its way.
             self.session.discarded(len(event.data))
+
+    def _give_up(self, stream: int) -> None:
+        """Ends the stream, and with it what its handler holds: the other end of a hung socket would wait for ever."""
+        self.session.reset(stream, Cause.INTERNAL, self.now())
+        self.session.stop(stream, Cause.INTERNAL, self.now())
+        try:
+            if (handler := self.handlers.pop(stream, None)) is not None:
+                handler.abandon()
+        except Exception as error:
+            self._on_fault(error)
 
     def _flush(self, now: float) -> None:
         if self._udp is None:
@@ -173,5 +188,8 @@ class Driver:
     def _on_timer(self) -> None:
         self._timer = None
         if not self._closed:
-            self.session.handle_timer(self.now())
+            try:
+                self.session.handle_timer(self.now())
+            except Exception as error:
+                self._on_fault(error)
             self._run()

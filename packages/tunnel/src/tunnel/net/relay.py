@@ -89,6 +89,12 @@ class Relay:
         """Lets go of the stream; for a request that was answered with a refusal. Idempotent."""
         self._close()
 
+    def abandon(self) -> None:
+        """See `StreamHandler`."""
+        if self._socket is not None:
+            self._socket.abort()
+        self._close()
+
     # From the session.
 
     def on_session_event(self, event: StreamEvent) -> None:

@@ -126,14 +126,19 @@ class TcpSocket:
     def _ready(self, events: int) -> None:
         if events == GONE:
             self.close()  # A farewell that nobody can wait for any longer.
-        elif self._reading:
-            # An error shows to the reader, behind the bytes that arrived before it.
-            if events & (READABLE | ERROR | HANG_UP):
-                self._read()
-        elif events & ERROR:
-            self._broken()
-        if self._writer_armed and not self._closed:
-            self._flush()
+            return
+        try:
+            if self._reading:
+                # An error shows to the reader, behind the bytes that arrived before it.
+                if events & (READABLE | ERROR | HANG_UP):
+                    self._read()
+            elif events & ERROR:
+                self._broken()
+            if self._writer_armed:
+                self._flush()
+        except Exception:
+            self._owner_failed()
+            raise
 
     def _want(self) -> None:
         self._poller.want(self._fd, READABLE * self._reading | WRITABLE * self._writer_armed)
@@ -187,7 +192,14 @@ class TcpSocket:
     def _schedule_flush(self) -> None:
         if not (self._flush_scheduled or self._writer_armed):
             self._flush_scheduled = True
-            self._poller.loop.call_soon(self._flush)
+            self._poller.loop.call_soon(self._flush_now)
+
+    def _flush_now(self) -> None:
+        try:
+            self._flush()
+        except Exception:
+            self._owner_failed()
+            raise
 
     def _flush(self) -> None:
         self._flush_scheduled = False
@@ -319,6 +331,12 @@ class TcpSocket:
         events = self._events
         self.close()
         events.on_error(cause_of_socket_error(error, self._on_reset))
+
+    def _owner_failed(self) -> None:
+        """A callback raised (F21). What it was given may be lost, and nothing may follow a gap: so this is the end."""
+        events = self._events
+        self.abort()
+        events.on_error(Cause.INTERNAL)
 
     def _discard_pending(self) -> None:
         self._pending.clear()
