@@ -19,7 +19,9 @@ class ProxyClientSettings(Settings):
 
     listen: Address = Field(Address("127.0.0.1", 1080), description="where SOCKS5 is spoken; port 0 takes a free one")
     server: Address = Field(description="the proxy-server")
-    server_name: str | None = Field(None, description="the name its certificate must show; its host unless given")
+    server_name: str | None = Field(
+        None, min_length=1, description="the name its certificate must show; its host unless given"
+    )
     ca_file: Path | None = Field(None, description="PEM file of the authority that signed its certificate")
     pin_sha256: Sha256 | None = Field(
         None, description="SHA-256 of its certificate (DER, hex); then names do not count"

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit.address import Address
 from servicekit.settings import MetricsListen, Settings
+from tunnel.net.egress import EgressPolicy
 
 
 class ProxyServerSettings(Settings):
@@ -37,6 +38,12 @@ class ProxyServerSettings(Settings):
     drain_timeout_s: float = Field(20.0, ge=0, le=3600, description="how long SIGTERM waits for open streams")
     max_connections: int = Field(1024, ge=1, le=100_000, description="connections at a time")
     max_datagram_bytes: int = Field(16384, ge=1200, le=65000, description="no datagram is larger, whatever the path")
+
+    @field_validator("egress_allow")
+    @classmethod
+    def _networks(cls, items: tuple[str, ...]) -> tuple[str, ...]:
+        EgressPolicy.parse(items)
+        return items
 
     @model_validator(mode="after")
     def _a_certificate(self) -> Self:

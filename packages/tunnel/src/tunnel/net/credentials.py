@@ -28,8 +28,11 @@ class _Entries:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Raises OSError if the file cannot be read, ValueError for what is in it."""
-        return cls(dict(_parse(path)))
+        """Raises OSError if the file cannot be read, ValueError for what is in it, or where nothing is."""
+        entries = dict(_parse(path))
+        if not entries:
+            raise ValueError(f"{path}: there is no name:secret line in it")
+        return cls(entries)
 
     def __len__(self) -> int:
         return len(self._entries)

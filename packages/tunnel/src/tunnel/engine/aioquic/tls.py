@@ -31,10 +31,12 @@ def server_configuration(tls: ServerTls, limits: EngineLimits) -> QuicConfigurat
     """Raises TlsFileError."""
     configuration = _configuration(limits, is_client=False)
     configuration.max_data = limits.greeting_credit_bytes
+    _certificates(tls.certificate_file)
+    _read(tls.private_key_file)
     try:
         configuration.load_cert_chain(tls.certificate_file, tls.private_key_file)
-    except (OSError, ValueError, IndexError, TypeError) as error:
-        raise TlsFileError(f"{tls.certificate_file}, {tls.private_key_file}: {error}") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise TlsFileError(f"{tls.private_key_file}: no private key that can be used: {error}") from error
     if configuration.certificate.public_key() != configuration.private_key.public_key():
         raise TlsFileError(f"{tls.private_key_file}: not the key of the certificate in {tls.certificate_file}")
     return configuration
@@ -49,7 +51,7 @@ def client_configuration(tls: ClientTls, limits: EngineLimits) -> QuicConfigurat
     if tls.insecure or tls.pin_sha256 is not None:
         configuration.verify_mode = ssl.CERT_NONE
     elif tls.ca_file is not None:
-        configuration.cadata = _authorities(tls.ca_file)
+        configuration.cadata = _certificates(tls.ca_file)
     else:
         # Where OpenSSL was told to look; without any, aioquic falls back to certifi's authorities.
         system = ssl.get_default_verify_paths()
@@ -73,15 +75,22 @@ def _configuration(limits: EngineLimits, *, is_client: bool) -> QuicConfiguratio
     )
 
 
-def _authorities(file: Path) -> bytes:
+def _certificates(file: Path) -> bytes:
+    pem = _read(file)
     try:
-        pem = file.read_bytes()
         found = load_pem_x509_certificates(pem)
-    except (OSError, ValueError) as error:
-        raise TlsFileError(f"{file}: {error}") from error
+    except ValueError as error:
+        raise TlsFileError(f"{file}: no certificate that can be used: {error}") from error
     if not found:
         raise TlsFileError(f"{file}: no certificate in it")
     return pem
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise TlsFileError(f"{file}: {error.strerror}") from error
 
 
 def _server_name(name: str) -> str:
