@@ -1,13 +1,65 @@
-"""Connection events as log lines: one row each, so that both programs speak of the same thing in the same words."""
+"""Connection events as log lines: one row each, so that both programs speak of the same thing in the same words.
 
-from typing import assert_never
+Rules:
+- A line that says the same again and again is thinned out: the first one passes, then one at growing intervals, with
+  the number of those between (`repeated`). What changes is said at once, and the metrics count everything.
+"""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from tunnel.engine.port import Address
 from tunnel.errors import Cause
 from tunnel.net.driver import ConnectionEvent
 from tunnel.session import events
 
 Line = tuple[str, str, dict[str, object]]
 """Level, event name, fields."""
+
+REPEAT_MIN_S: Final = 1.0
+REPEAT_MAX_S: Final = 60.0
+"""The same line at most so often: the interval doubles from the one to the other while it goes on."""
+
+_REPETITIVE: Final = ("connection_failed", "server_not_found", "end_rescued", "internal_error")
+
+
+@dataclass(slots=True)
+class _Repeated:
+    next_at: float
+    interval_s: float = REPEAT_MIN_S
+    left_out: int = 0
+
+
+class Repeats:
+    """Thins lines out. Lines are the same where event name and cause are, so there are few to remember."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: dict[tuple[str, object], _Repeated] = {}
+
+    def thin_out(self, line: Line) -> Line | None:
+        """The line to log now, None where it is left out."""
+        level, name, fields = line
+        if name not in _REPETITIVE:
+            return line
+        now, key = self._clock(), (name, fields.get("cause"))
+        seen = self._seen.get(key)
+        if seen is None or now >= seen.next_at + REPEAT_MAX_S:  # The first one, or the first after a long quiet time.
+            self._seen[key] = _Repeated(now + REPEAT_MIN_S)
+            return line
+        if now < seen.next_at:
+            seen.left_out += 1
+            return None
+        seen.interval_s = min(2 * seen.interval_s, REPEAT_MAX_S)
+        seen.next_at = now + seen.interval_s
+        left_out, seen.left_out = seen.left_out, 0
+        return level, name, fields | ({"repeated": left_out} if left_out else {})
+
+    def start_over(self) -> None:
+        """Things are well again: what goes wrong next is news."""
+        self._seen.clear()
 
 
 def describe(event: ConnectionEvent) -> Line | None:
@@ -18,19 +70,14 @@ def describe(event: ConnectionEvent) -> Line | None:
         case events.ConnectionUp(connection, address, peer_name, session_id, instance_id, handshake_s):
             fields: dict[str, object] = {
                 "connection": connection,
-                "peer": f"{address[0]}:{address[1]}",
+                "peer": address_text(address),
                 "session": session_id,
                 "instance": instance_id,
                 "handshake_ms": round(handshake_s * 1000, 1),
             }
             return "info", "connection_up", fields | ({"name": peer_name} if peer_name else {})
-        case events.ConnectionDown(connection, cause, detail, streams_lost, was_up):
-            orderly = cause is Cause.NONE
-            return (
-                "info" if orderly else "warning",
-                "connection_closed" if orderly else "connection_lost" if was_up else "connection_failed",
-                {"connection": connection, "cause": cause.label, "detail": detail, "streams_lost": streams_lost},
-            )
+        case events.ConnectionDown():
+            return _down(event)
         case events.ConnectionSuspect(connection, silence_s):
             return "warning", "connection_suspect", {"connection": connection, "silence_s": round(silence_s, 2)}
         case events.GoAwayReceived(connection):
@@ -49,3 +96,20 @@ def describe(event: ConnectionEvent) -> Line | None:
             )
         case _:
             assert_never(event)
+
+
+def _down(event: events.ConnectionDown) -> Line:
+    fields: dict[str, object] = {"connection": event.connection, "cause": event.cause.label, "detail": event.detail}
+    if event.address is not None:
+        fields["peer"] = address_text(event.address)
+    if event.was_up:
+        fields["streams_lost"] = event.streams_lost
+    if event.cause in (Cause.NONE, Cause.SHUTTING_DOWN) and not event.streams_lost:
+        return "info", "connection_closed", fields
+    return "warning", "connection_lost" if event.was_up else "connection_failed", fields
+
+
+def address_text(address: Address) -> str:
+    """`192.0.2.1:4433` or `[2001:db8::1]:4433`; an IPv4 address that a dual-stack socket wraps is shown as itself."""
+    host = address[0].removeprefix("::ffff:") if "." in address[0] else address[0]
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"

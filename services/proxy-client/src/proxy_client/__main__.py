@@ -1,5 +1,6 @@
 """The command `proxy-client`."""
 
+import logging
 import sys
 
 from proxy_client.settings import ProxyClientSettings
@@ -12,6 +13,9 @@ def main() -> None:
     """Reads the settings, then serves until SIGTERM."""
     settings = load(ProxyClientSettings, prog="proxy-client")
     logs.configure(settings.log_format, settings.log_level, "proxy-client")
+    if settings.log_level != "debug":
+        # What aioquic warns of is in connection_failed and connection_lost, in our words.
+        logging.getLogger("quic").setLevel(logging.ERROR)
 
     async def serve(stop: Stop) -> int:
         from proxy_client.app import ProxyClient  # aioquic takes a while to import: not for --help.

@@ -9,7 +9,6 @@ Rules:
 import asyncio
 import socket
 import time
-from pathlib import Path
 from random import SystemRandom
 from typing import Any
 
@@ -17,11 +16,11 @@ from proxy_client.metrics import SocksMetrics
 from proxy_client.settings import ProxyClientSettings
 from proxy_client.socks import SocksConnection
 from servicekit.address import Address
-from servicekit.errors import CannotStartError
+from servicekit.errors import CannotStartError, blaming
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
-from tunnel.engine.aioquic import client_engine
+from tunnel.engine.aioquic import TlsFileError, client_engine
 from tunnel.engine.settings import ClientTls, EngineLimits
 from tunnel.errors import Cause
 from tunnel.metrics import SessionCollector, handshake_histogram
@@ -33,7 +32,7 @@ from tunnel.net.listener import TcpListener
 from tunnel.net.poller import Poller
 from tunnel.net.udp import UdpEndpoint
 from tunnel.net.waiting import first_of
-from tunnel.report import describe
+from tunnel.report import Line, Repeats, describe
 from tunnel.session import events
 from tunnel.session.client import ClientSession
 from tunnel.session.settings import SessionSettings
@@ -57,13 +56,21 @@ class ProxyClient:
         self._registry = registry()
         self._metrics = SocksMetrics(self._registry)
         self._handshakes = handshake_histogram(self._registry, "client")
-        self._users = _read_users(settings.users_file)
+        self._users = None
+        if settings.users_file is not None:
+            with blaming("--users-file", settings.users_file):
+                self._users = Users.read(settings.users_file)
         self._poller = Poller(self._loop)
         self._connections: set[SocksConnection] = set()
         self._quiet = asyncio.Event()
         self._draining = False
         self._resolving: asyncio.Task[None] | None = None
+        self._was_ready = False
         self._attempts = 0
+        """Since the last connection that came up."""
+        self._problem = ""
+        """Why the last attempt failed."""
+        self._repeats = Repeats()
         self.address = settings.listen
         """Where SOCKS5 is spoken, with the port that port 0 became."""
         self._udp_socket = unbound_socket()
@@ -89,14 +96,19 @@ class ProxyClient:
             self._log.warning("insecure", detail="the server is not verified: anybody could be it")
         try:
             engine = client_engine(tls, EngineLimits(datagram_cap_bytes=settings.max_datagram_bytes), path_mtu=path_mtu)
-        except (OSError, ValueError) as error:
-            raise CannotStartError(f"--ca-file {settings.ca_file}: {error}") from error
+        except TlsFileError as error:
+            raise CannotStartError(f"--ca-file {error}") from error
+        except ValueError as error:
+            raise CannotStartError(f"--server-name: {error}") from error
         session_settings = SessionSettings(
             open_timeout_s=settings.open_timeout_s,
             half_closed_linger_s=settings.half_closed_linger_s,
             stream_idle_s=settings.idle_timeout_s,
         )
-        token = _read_token(settings.token_file)
+        token = b""
+        if settings.token_file is not None:
+            with blaming("--token-file", settings.token_file):
+                token = read_token(settings.token_file)
         return ClientSession(engine, session_settings, token=token, rng=SystemRandom(), now=Driver.now())
 
     async def run(self, stop: Stop) -> int:
@@ -105,7 +117,6 @@ class ProxyClient:
             listener = self._listen()
             endpoint = UdpEndpoint(self._loop, self._udp_socket, self._driver.on_batch, self._driver.on_writable)
             self._driver.start(endpoint)
-            self._log.info("ready")
             await stop.draining.wait()
             listener.close()
             clean = await self._drain(stop)
@@ -128,7 +139,10 @@ class ProxyClient:
     def _why_not_ready(self) -> str | None:
         if self._draining:
             return "draining"
-        return None if self._session.is_up else f"there is no connection to {self._settings.server}"
+        if self._session.is_up:
+            return None
+        why = f"; the last attempt: {self._problem}" if self._problem else ""
+        return f"there is no connection to {self._settings.server}{why}"
 
     # SOCKS connections.
 
@@ -139,7 +153,7 @@ class ProxyClient:
             address,
             driver=self._driver,
             session=self._session,
-            check_credentials=self._users.check if self._users else None,
+            check_credentials=self._users.check if self._users is not None else None,
             timeout_s=self._settings.socks_timeout_s,
             observer=self,
             clock=time.monotonic,
@@ -170,35 +184,51 @@ class ProxyClient:
 
     def _on_connection_event(self, event: ConnectionEvent) -> None:
         if (line := describe(event)) is not None:
-            level, name, fields = line
-            getattr(self._log, level)(name, server=str(self._settings.server), **fields)
+            self._say(line)
         match event:
             case events.ConnectWanted():
                 self._resolving = self._loop.create_task(self._resolve(), name="resolve")
             case events.ConnectionUp(handshake_s=handshake_s):
                 self._handshakes.labels("client").observe(handshake_s)
-                self._attempts = 0
-            case events.ConnectionDown():
+                self._on_up()
+            case events.ConnectionDown(cause=cause, detail=detail):
+                self._problem = f"{cause.label}, {detail}"
                 self._note_quiet()
             case _:
                 pass
 
+    def _on_up(self) -> None:
+        self._attempts = 0
+        self._problem = ""
+        self._repeats.start_over()
+        if not self._was_ready:
+            self._was_ready = True
+            self._log.info("ready")
+
+    def _say(self, line: Line) -> None:
+        if (kept := self._repeats.thin_out(line)) is not None:
+            level, name, fields = kept
+            getattr(self._log, level)(name, server=str(self._settings.server), **fields)
+
     async def _resolve(self) -> None:
         """Asks anew at each connect: the server may have moved. Failed attempts go through the addresses."""
         server = self._settings.server
+        if not self._attempts:
+            self._log.info("connecting", server=str(server))
         try:
             addresses = await resolve(self._udp_socket, server.host, server.port, RESOLVE_TIMEOUT_S)
         except (OSError, TimeoutError) as error:
-            reason = "the resolver did not answer in time" if isinstance(error, TimeoutError) else str(error)
-            self._log.warning("server_not_found", server=str(server), reason=reason)
+            silent = isinstance(error, TimeoutError)
+            self._problem = "the resolver did not answer in time" if silent else error.strerror or str(error)
+            self._say(("warning", "server_not_found", {"detail": self._problem}))
             self._session.connect_failed(Driver.now())
         else:
             self._session.connect(addresses[self._attempts % len(addresses)], Driver.now())
-            self._attempts += 1
+        self._attempts += 1
         self._driver.wake()
 
     def _on_fault(self, error: Exception) -> None:
-        self._log.error("internal_error", exc_info=error)
+        self._say(("error", "internal_error", {"exc_info": error}))
 
     # Leaving.
 
@@ -228,21 +258,3 @@ class ProxyClient:
 
 def _no_dials(event: events.Dial) -> None:
     raise AssertionError(f"a client was asked to dial {event.target}")
-
-
-def _read_users(path: Path | None) -> Users | None:
-    if path is None:
-        return None
-    try:
-        return Users.read(path)
-    except (OSError, ValueError) as error:
-        raise CannotStartError(f"--users-file {path}: {error}") from error
-
-
-def _read_token(path: Path | None) -> bytes:
-    if path is None:
-        return b""
-    try:
-        return read_token(path)
-    except (OSError, ValueError) as error:
-        raise CannotStartError(f"--token-file {path}: {error}") from error

@@ -15,6 +15,7 @@ from tunnel.net.driver import Driver
 from tunnel.net.poller import Poller
 from tunnel.net.relay import FAREWELL_S, Relay
 from tunnel.net.tcp import READ_BYTES_MAX, TcpSocket
+from tunnel.report import address_text
 from tunnel.session.client import ClientSession
 from tunnel.session.events import Replied
 from tunnel.socks5 import Close, Event, Handshake, Request, Write
@@ -48,7 +49,7 @@ class SocksConnection:
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
-        self._peer = f"{address[0]}:{address[1]}"
+        self._peer = address_text(address)
         self._driver = driver
         self._session = session
         self._observer = observer

@@ -1,5 +1,6 @@
 """The command `proxy-server`."""
 
+import logging
 import sys
 
 from proxy_server.settings import ProxyServerSettings
@@ -12,6 +13,9 @@ def main() -> None:
     """Reads the settings, then serves until SIGTERM."""
     settings = load(ProxyServerSettings, prog="proxy-server")
     logs.configure(settings.log_format, settings.log_level, "proxy-server")
+    if settings.log_level != "debug":
+        # What aioquic warns of is in connection_failed and connection_lost, in our words.
+        logging.getLogger("quic").setLevel(logging.ERROR)
 
     async def serve(stop: Stop) -> int:
         from proxy_server.app import ProxyServer  # aioquic takes a while to import: not for --help.

@@ -16,11 +16,11 @@ from proxy_server.dialling import Dialling
 from proxy_server.metrics import DialMetrics
 from proxy_server.settings import ProxyServerSettings
 from servicekit.address import Address
-from servicekit.errors import CannotStartError
+from servicekit.errors import CannotStartError, blaming
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
-from tunnel.engine.aioquic import server_engine
+from tunnel.engine.aioquic import TlsFileError, server_engine
 from tunnel.engine.settings import EngineLimits, ServerTls
 from tunnel.errors import Cause
 from tunnel.metrics import SessionCollector, handshake_histogram
@@ -30,7 +30,7 @@ from tunnel.net.driver import ConnectionEvent, Driver
 from tunnel.net.egress import EgressPolicy
 from tunnel.net.udp import UdpEndpoint
 from tunnel.net.waiting import first_of
-from tunnel.report import describe
+from tunnel.report import Line, Repeats, describe
 from tunnel.session import events
 from tunnel.session.server import ServerSession
 from tunnel.session.settings import SessionSettings
@@ -56,6 +56,7 @@ class ProxyServer:
         self._handshakes = handshake_histogram(self._registry, "server")
         self._quiet = asyncio.Event()
         self._draining = False
+        self._repeats = Repeats()
         self._listening = False
         self.address = settings.listen
         """Where QUIC is spoken, with the port that port 0 became."""
@@ -72,7 +73,7 @@ class ProxyServer:
             self._loop,
             self._driver,
             self._session,
-            _policy(settings),
+            EgressPolicy.parse(settings.egress_allow),
             timeout_s=settings.dial_timeout_s,
             on_dialled=self._on_dialled,
             on_closed=self._note_quiet,
@@ -85,8 +86,8 @@ class ProxyServer:
         limits = EngineLimits(max_connections=settings.max_connections, datagram_cap_bytes=settings.max_datagram_bytes)
         try:
             engine = server_engine(tls, limits)
-        except (OSError, ValueError) as error:
-            raise CannotStartError(f"--certificate {tls.certificate_file}: {error}") from error
+        except TlsFileError as error:
+            raise CannotStartError(f"the certificate or its key cannot be used: {error}") from error
         session_settings = SessionSettings(
             half_closed_linger_s=settings.half_closed_linger_s,
             stream_idle_s=settings.idle_timeout_s,
@@ -138,13 +139,14 @@ class ProxyServer:
         self._metrics.dialled(cause, seconds)
         if cause is Cause.NONE:
             self._log.debug("dialled", target=str(target), ms=round(seconds * 1000, 1))
+        elif cause is Cause.CANCELLED:
+            self._log.debug("dial_cancelled", target=str(target), detail=detail)
         else:
             self._log.warning("dial_failed", target=str(target), cause=cause.label, detail=detail)
 
     def _on_connection_event(self, event: ConnectionEvent) -> None:
         if (line := describe(event)) is not None:
-            level, name, fields = line
-            getattr(self._log, level)(name, **fields)
+            self._say(line)
         match event:
             case events.ConnectionUp(handshake_s=handshake_s):
                 self._handshakes.labels("server").observe(handshake_s)
@@ -154,7 +156,12 @@ class ProxyServer:
                 pass
 
     def _on_fault(self, error: Exception) -> None:
-        self._log.error("internal_error", exc_info=error)
+        self._say(("error", "internal_error", {"exc_info": error}))
+
+    def _say(self, line: Line) -> None:
+        if (kept := self._repeats.thin_out(line)) is not None:
+            level, name, fields = kept
+            getattr(self._log, level)(name, **fields)
 
     # Leaving.
 
@@ -178,25 +185,17 @@ class ProxyServer:
             self._quiet.set()
 
 
-def _policy(settings: ProxyServerSettings) -> EgressPolicy:
-    try:
-        return EgressPolicy.parse(settings.egress_allow)
-    except ValueError as error:
-        raise CannotStartError(f"--egress-allow: {error}") from error
-
-
 def _credentials(settings: ProxyServerSettings) -> tuple[ServerTls, Tokens]:
     """The certificate, and who may use the server."""
-    try:
-        named = Tokens.read(settings.tokens_file) if settings.tokens_file is not None else Tokens({})
-    except (OSError, ValueError) as error:
-        raise CannotStartError(f"--tokens-file {settings.tokens_file}: {error}") from error
+    named = Tokens({})
+    if settings.tokens_file is not None:
+        with blaming("--tokens-file", settings.tokens_file):
+            named = Tokens.read(settings.tokens_file)
     if settings.dev_certificate is None:
         assert settings.certificate is not None
         assert settings.private_key is not None
         return ServerTls(settings.certificate, settings.private_key), named
-    try:
+    with blaming("--dev-certificate", settings.dev_certificate):
         made = dev_certificate.ensure(settings.dev_certificate)
-    except OSError as error:
-        raise CannotStartError(f"--dev-certificate {settings.dev_certificate}: {error.strerror or error}") from error
-    return ServerTls(made.certificate, made.key), named.with_file("dev", made.token)
+    with blaming("--dev-certificate", made.token):
+        return ServerTls(made.certificate, made.key), named.with_file("dev", made.token)
