@@ -586,7 +586,7 @@ class Session(ABC):
             connection.streams.pop(stream.qid, None)
             if not connection.streams:
                 connection.liveness.pending(False, self._now)
-                if connection.state is State.LEAVING:
+                if connection.state is State.LEAVING and connection.empty:
                     self._begin_closing(connection)
             self._on_retired(connection)
 
@@ -601,7 +601,7 @@ class Session(ABC):
         """No new streams; closes when the last one is retired."""
         if connection.state in (State.GREETING, State.UP):
             connection.state = State.LEAVING
-            if not connection.streams:
+            if connection.empty:
                 self._begin_closing(connection)
 
     def _begin_closing(self, connection: Connection) -> None:

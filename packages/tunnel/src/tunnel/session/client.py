@@ -305,7 +305,9 @@ class ClientSession(Session):
     # Replay.
 
     def _can_replay(self, stream: Stream) -> bool:
-        return stream.early is not None and not stream.replayed and not stream.detached and not self._draining
+        wanted = stream.send.state is not SendState.RESET and stream.receive.state is ReceiveState.OPEN
+        fresh = stream.early is not None and not stream.replayed
+        return wanted and fresh and not stream.detached and not self._draining
 
     def _replay(self, stream: Stream) -> None:
         """The stream starts again elsewhere; a nameless one stays behind for its receipts."""

@@ -64,6 +64,11 @@ class Connection:
         return qid > self.highest_qid or qid in self.unseen_qids
 
     @property
+    def empty(self) -> bool:
+        """Whether no stream is on it, nor on its way: a lost packet may hold an OPEN that GOAWAY promised to process."""
+        return not self.streams and not self.unseen_qids
+
+    @property
     def takes_streams(self) -> bool:
         return (
             self.state in (State.GREETING, State.UP)
