@@ -1,17 +1,20 @@
 """The engines that are tested: how a pair of each kind is made.
 
 Rules:
-- The model engine's randomness is the seed's. aioquic's is its own here (connection ids, keys): nothing that it
-  decides depends on them, and sizes and times, which do matter, are the same each time.
+- All randomness is the seed's. aioquic asks the operating system for it, so that `seeded` answers in its place: then
+  connection ids, keys and so every byte on the wire are the same each time.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from unittest.mock import patch
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, x448, x25519
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
@@ -51,19 +54,39 @@ def aioquic_engines(server_tls: ServerTls) -> Engines:
     )
 
 
+@contextmanager
+def seeded(rng: Random) -> Iterator[None]:
+    """All that aioquic takes at random comes from `rng` meanwhile."""
+
+    def ec_key(curve: ec.EllipticCurve, backend: object = None) -> ec.EllipticCurvePrivateKey:
+        return ec.derive_private_key(rng.getrandbits(curve.key_size - 1) or 1, curve)
+
+    def x25519_key() -> x25519.X25519PrivateKey:
+        return x25519.X25519PrivateKey.from_private_bytes(rng.randbytes(32))
+
+    def x448_key() -> x448.X448PrivateKey:
+        return x448.X448PrivateKey.from_private_bytes(rng.randbytes(56))
+
+    with ExitStack() as stack:
+        stack.enter_context(patch("os.urandom", rng.randbytes))
+        stack.enter_context(patch.object(ec, "generate_private_key", ec_key))
+        stack.enter_context(patch.object(x25519.X25519PrivateKey, "generate", x25519_key))
+        stack.enter_context(patch.object(x448.X448PrivateKey, "generate", x448_key))
+        yield
+
+
 def make_certificate(directory: Path) -> ServerTls:
-    """A self-signed certificate for SERVER_NAME, its own authority. Ed25519, because that is the quickest to verify."""
-    key = Ed25519PrivateKey.generate()
+    """A self-signed certificate for SERVER_NAME, the same each time. Ed25519, because that is quick to verify."""
+    key = Ed25519PrivateKey.from_private_bytes(b"a key that everybody may know...")
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SERVER_NAME)])
-    now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2120, 1, 1, tzinfo=UTC))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(SERVER_NAME)]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, None)

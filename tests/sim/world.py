@@ -1,11 +1,11 @@
-"""Virtual time: runs parties against each other across a `Network`, one happening after the other.
+"""Virtual time: everything that happens, one after the other, across a `Network`.
 
 Rules:
 - Time moves only to the next thing that is due: a delivery, a timer, a planned action. Nothing waits for real.
 - Timers come a little late, as real ones do. (At exactly its time aioquic's loss timer may find, by a rounding error,
   that it is not due yet.)
-- Every run is bounded: by a deadline on virtual time and by how often nothing may come of a timer. A party whose timer
-  stays in the past, or that never stops sending, is `Stuck`, not a hang.
+- Every run is bounded: by a deadline on virtual time and by how often nothing may come of a timer. Who leaves a timer
+  in the past, never stops sending, or plans ever more for the same instant is `Stuck`, not a hang.
 """
 
 from collections.abc import Callable
@@ -22,10 +22,14 @@ START_S = 100.0
 LATENESS_S = 0.000_1
 MAX_IDLE_TIMERS = 500
 MAX_TRANSMITS_AT_ONCE = 5_000
+MAX_ACTIONS_AT_ONCE = 20_000
+
+Receive = Callable[[bytes, int, Address], None]
+"""Takes a GRO buffer, its segment size, and whom it is from."""
 
 
 class Party(Protocol):
-    """Somebody with an address: an engine with its test, or a session with its applications."""
+    """Somebody with an address who has to be asked: an engine with its test."""
 
     def receive(self, data: bytes, segment_size: int, address: Address, now: float) -> None: ...
 
@@ -39,6 +43,26 @@ class Party(Protocol):
     def poll_transmit(self, now: float) -> Transmit | None: ...
 
 
+class Planned:
+    """An action to come."""
+
+    __slots__ = ("_action",)
+
+    def __init__(self, action: Callable[[], None]) -> None:
+        self._action: Callable[[], None] | None = action
+
+    @property
+    def cancelled(self) -> bool:
+        return self._action is None
+
+    def cancel(self) -> None:
+        self._action = None
+
+    def run(self) -> None:
+        if self._action is not None:
+            self._action()
+
+
 class Stuck(AssertionError):
     """Virtual time does not move any more."""
 
@@ -50,19 +74,28 @@ class World:
         self.now = START_S
         self.network = network
         self._parties: dict[Address, Party] = {}
-        self._actions: list[tuple[float, int, Callable[[], None]]] = []
+        self._receivers: dict[Address, Receive] = {}
+        self._actions: list[tuple[float, int, Planned]] = []
         self._planned = 0
+        self._at_once = 0
 
     def add(self, own: Address, party: Party) -> None:
-        """`party` lives at `own`; one that lived there before is gone without a word."""
-        if own not in self._parties:
-            self.network.attach(own)
+        """`party` lives at `own` from now on."""
+        self.listen(own, lambda data, segment_size, address: party.receive(data, segment_size, address, self.now))
         self._parties[own] = party
 
-    def after(self, delay_s: float, action: Callable[[], None]) -> None:
+    def listen(self, own: Address, receive: Receive) -> None:
+        """What arrives at `own` goes to `receive`. Who listened there before does not any more."""
+        if own not in self._receivers:
+            self.network.attach(own)
+        self._receivers[own] = receive
+
+    def after(self, delay_s: float, action: Callable[[], None]) -> Planned:
         """Plans a call."""
         self._planned += 1
-        heappush(self._actions, (self.now + delay_s, self._planned, action))
+        planned = Planned(action)
+        heappush(self._actions, (self.now + max(0.0, delay_s), self._planned, planned))
+        return planned
 
     def run(self, within_s: float, until: Callable[[], bool] = lambda: False) -> bool:
         """Runs until the condition holds (true), or until nothing is due within that time (false)."""
@@ -78,7 +111,7 @@ class World:
                 return False
             stood_still = due <= self.now + LATENESS_S
             self.now = max(self.now, due)
-            only_timers = not self._happen()
+            only_timers = not self._happen(stood_still)
             idle_timers = idle_timers + 1 if only_timers and stood_still and not sent else 0
             if idle_timers > MAX_IDLE_TIMERS:
                 raise Stuck(f"timers stay in the past at {self.now}: {self._timers()}")
@@ -86,7 +119,7 @@ class World:
     def _settle(self) -> bool:
         """Lets everybody react and send; whether anybody sent."""
         sent = False
-        for own, party in list(self._parties.items()):
+        for own, party in self._parties.items():
             party.work(self.now)
             for _ in range(MAX_TRANSMITS_AT_ONCE):
                 transmit = party.poll_transmit(self.now)
@@ -103,20 +136,26 @@ class World:
         return {own: max(when, self.now) + LATENESS_S for own, when in timers if when is not None}
 
     def _next_at(self) -> float | None:
-        times = [self.network.next_at(), self._actions[0][0] if self._actions else None, *self._timers().values()]
+        while self._actions and self._actions[0][2].cancelled:
+            heappop(self._actions)
+        times = [self.network.next_at(), self._actions[0][0] if self._actions else None]
+        if self._parties:
+            times += self._timers().values()
         return min((time for time in times if time is not None), default=None)
 
-    def _happen(self) -> bool:
+    def _happen(self, stood_still: bool) -> bool:
         """One delivery, or one action, or else (false) the timers that are due."""
         delivery = self.network.receive(self.now)
         if delivery is not None:
-            party = self._parties[delivery.destination]
-            party.receive(delivery.data, delivery.segment_size, delivery.source, self.now)
+            self._receivers[delivery.destination](delivery.data, delivery.segment_size, delivery.source)
             return True
         if self._actions and self._actions[0][0] <= self.now:
-            heappop(self._actions)[2]()
+            self._at_once = self._at_once + 1 if stood_still else 0
+            if self._at_once > MAX_ACTIONS_AT_ONCE:
+                raise Stuck(f"{self._at_once} actions at {self.now}")
+            heappop(self._actions)[2].run()
             return True
-        for party in list(self._parties.values()):
+        for party in self._parties.values():
             when = party.get_timer()
             if when is not None and when <= self.now:
                 party.handle_timer(self.now)

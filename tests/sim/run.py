@@ -1,0 +1,262 @@
+"""Runs a plan, and checks what must hold.
+
+Rules:
+- The plan decides everything: the same plan on the same code gives the same run.
+- Safety is checked while it runs, where it could break: in the programs (bytes and ends), in the receipts (DONE once),
+  in the drivers (no exception).
+- Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
+  its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
+  left at either proxy, no socket is open, and the ledgers balance. Then both drain, and nothing is left at all.
+"""
+
+from collections.abc import Callable
+from random import Random
+
+from tests.sim.applications import Application, Program
+from tests.sim.engines import Engines
+from tests.sim.kernel import Host
+from tests.sim.network import Link, Network
+from tests.sim.plans import NATURAL_S, Plan, Transaction
+from tests.sim.receipts import Receipts
+from tests.sim.stack import CLIENT, SERVER, ProxyClient, ProxyServer, connect_application
+from tests.sim.world import World
+
+from tunnel.engine.port import Address
+from tunnel.errors import Cause
+from tunnel.session import events
+from tunnel.wire.messages import Direction
+
+SETTLE_S = 30.0
+"""A dead connection is known after 10 s; a transport's own probe may be 8 s away when a hole of 8 s ends."""
+RETIRE_S = 15.0
+"""From the last program's end to empty tables: a farewell takes 5 s, a rescue 3 s, a dead client 10 s."""
+DRAIN_S = 10.0
+FORGET_S = 60.0
+"""Until no timer is left: an idle timeout, where a close was lost."""
+ADDRESSES = {"client": CLIENT, "server": SERVER}
+OTHER_SERVER: Address = ("192.0.2.3", 4433)
+NEW_ADDRESSES: list[Address] = [("203.0.113.1", 1000 + count) for count in range(10)]
+
+
+class Pending:
+    """A transaction under way."""
+
+    def __init__(self, plan: Transaction, application: Application, target: Program) -> None:
+        self.plan = plan
+        self.application = application
+        self.target = target
+        self.dials = 0
+        application.peer, target.peer = target, application
+
+    @property
+    def over(self) -> bool:
+        return self.application.over and (self.target.sock is None or self.target.over)
+
+    @property
+    def happy(self) -> bool:
+        """Everything arrived, both ways, and ended cleanly; or the dial's failure was told as what it was."""
+        cause = self.plan.dial_cause
+        if cause is not Cause.NONE:
+            return self.application.reply == cause.reply
+        return self.application.happy and self.target.happy
+
+    def __str__(self) -> str:
+        return f"{self.application} | {self.target}, dialled {self.dials} times, {self.plan.dial_cause.label}"
+
+
+class Run:
+    """The world of one plan. `check` does everything; what it found can be looked at afterwards."""
+
+    def __init__(self, plan: Plan, engines: Engines) -> None:
+        self.plan = plan
+        self.world = World(Network(Random(plan.seed), plan.link))
+        self.servers: list[ProxyServer] = []
+        self.server_receipts: list[Receipts] = []
+        self.client_died = False
+        self._rng = Random(plan.seed)
+        self._engines = engines
+        self._quiet_at = self.world.now + plan.quiet_at_s
+        self._server_address: Address | None = None
+        self._add_server(SERVER)
+        engine = engines.client(plan.limits, self._rng)
+        self.client_receipts = Receipts(engine)
+        host = Host(self.world, self._seeded(), CLIENT)
+        self.client = ProxyClient(self.world, host, engine, plan.settings, self._seeded(), lambda: self._server_address)
+        self.pending = {
+            f"t{number}.test": self._pending(f"t{number}.test", one) for number, one in enumerate(plan.transactions)
+        }
+        for one in self.pending.values():
+            self._at(one.plan.starts_s, self._start(one))
+        self._plan_faults()
+
+    # The run.
+
+    def check(self) -> "Run":
+        """Runs to the end. AssertionError where something that must hold does not."""
+        limit_s = self.plan.quiet_at_s + NATURAL_S + SETTLE_S
+        over = self.world.run(limit_s, self._is_over)
+        assert over, f"not over after {limit_s:.0f} s: {[str(one) for one in self.pending.values() if not one.over]}"
+        self._check_outcomes()
+        empty = self.world.run(RETIRE_S, lambda: not self._left())
+        assert empty, f"{RETIRE_S:.0f} s after the last program's end: {self._left()}"
+        self._check_at_rest()
+        self._check_drain()
+        return self
+
+    def _is_over(self) -> bool:
+        for proxy in self._proxies:
+            if proxy.faults:
+                raise proxy.faults[0]
+        return self.world.now >= self._quiet_at and all(one.over for one in self.pending.values())
+
+    # What is there.
+
+    @property
+    def _proxies(self) -> list[ProxyClient | ProxyServer]:
+        """Those whose machine lives."""
+        return [*([] if self.client_died else [self.client]), *self.servers]
+
+    @property
+    def untroubled(self) -> bool:
+        """Nothing that may let a polite transaction down was planned, and there is no other."""
+        plain = all(one.polite and one.dial_cause is Cause.NONE for one in self.plan.transactions)
+        return plain and not self.plan.deadly and not self._may_refuse
+
+    def _seeded(self) -> Random:
+        return Random(self._rng.random())
+
+    def _pending(self, name: str, plan: Transaction) -> Pending:
+        application = Application(name, self.world, self._seeded(), plan.application)
+        return Pending(plan, application, Program(f"target of {name}", self.world, self._seeded(), plan.target))
+
+    def _start(self, one: Pending) -> Callable[[], None]:
+        def start() -> None:
+            if self.client_died:
+                one.application.never_start()
+            else:
+                connect_application(self.client, one.application, self._seeded())
+
+        return start
+
+    def _dial(self, host: str) -> tuple[float, Cause, Program | None]:
+        one = self.pending[host]
+        one.dials += 1
+        assert one.dials == 1, f"{one}: a request was processed twice"
+        return one.plan.dial_s, one.plan.dial_cause, None if one.plan.dial_cause is not Cause.NONE else one.target
+
+    def _add_server(self, address: Address) -> None:
+        self._server_address = address
+        engine = self._engines.server(self.plan.limits, self._rng)
+        self.server_receipts.append(Receipts(engine))
+        host = Host(self.world, self._seeded(), address)
+        self.servers.append(ProxyServer(self.world, host, engine, self.plan.settings, self._seeded(), self._dial))
+
+    # What goes wrong.
+
+    def _plan_faults(self) -> None:
+        plan, network = self.plan, self.world.network
+        self._at(plan.heals_s, self._heal)
+        if plan.hole is not None:
+            towards = {
+                address for name, address in (("client", CLIENT), ("server", SERVER)) if name in plan.hole_towards
+            }
+            self._at(plan.hole.starts_s, lambda: network.unreachable.update(towards))
+            self._at(plan.hole.ends_s, network.unreachable.clear)
+        for at_s, address in zip(plan.rebinds_s, NEW_ADDRESSES, strict=False):
+            self._at(at_s, lambda address=address: network.rebind(CLIENT, address))  # type: ignore[misc]
+        if plan.freeze is not None:
+            self._at(plan.freeze.starts_s, self.servers[0].host.freeze)
+            self._at(plan.freeze.ends_s, self.servers[0].host.thaw)
+        if plan.restart is not None:
+            self._at(plan.restart.starts_s, self._kill_server)
+            self._at(plan.restart.ends_s, lambda: self._add_server(SERVER))
+        if plan.server_drains_s is not None:
+            self._at(plan.server_drains_s, self._replace_server)
+        if plan.client_drains_s is not None:
+            self._at(plan.client_drains_s, lambda: self.client.drain())
+        if plan.client_dies_s is not None:
+            self._at(plan.client_dies_s, self._kill_client)
+
+    def _at(self, at_s: float, action: Callable[[], None]) -> None:
+        self.world.after(at_s, action)
+
+    def _heal(self) -> None:
+        self.world.network.link = Link(self.plan.link.delay_s)
+
+    def _kill_server(self) -> None:
+        self.servers.pop().host.die()
+        self.server_receipts.pop()
+
+    def _kill_client(self) -> None:
+        self.client_died = True
+        self.client.host.die()
+
+    def _replace_server(self) -> None:
+        self.servers[0].drain()
+        self._add_server(OTHER_SERVER)
+
+    # What must hold.
+
+    def _check_outcomes(self) -> None:
+        for one in self.pending.values():
+            refused = self._may_refuse and bool(one.application.reply)
+            if one.plan.polite and not self.plan.deadly and not refused:
+                assert one.happy, f"let down for no reason: {one}"
+
+    @property
+    def _may_refuse(self) -> bool:
+        """Whether a request may be told that it came at the wrong time."""
+        return self.plan.client_drains_s is not None or self._a_handshake_failed
+
+    @property
+    def _a_handshake_failed(self) -> bool:
+        """What was on that connection had nowhere else to go. (It carried nothing but requests.)"""
+        downs = [event for event in self.client.connection_events if isinstance(event, events.ConnectionDown)]
+        return any(not down.was_up for down in downs)
+
+    def _left(self) -> list[str]:
+        return [
+            f"{type(proxy).__name__}: {proxy.session.stream_count} streams, {len(proxy.driver.handlers)} relays, "
+            f"{proxy.host.open_sockets} sockets"
+            for proxy in self._proxies
+            if proxy.session.stream_count or proxy.driver.handlers or proxy.host.open_sockets
+        ]
+
+    def _check_at_rest(self) -> None:
+        for proxy in self._proxies:
+            ledger = proxy.session.ledger
+            assert ledger.undelivered_bytes == 0
+            assert set(ledger.half_closed.values()) == {0}
+            assert proxy.session.oldest_unconfirmed_end_at() is None
+            assert sum(ledger.streams.values()) >= 0
+        if self.untroubled:
+            self._check_balance()
+        if not (self.plan.deadly or self._a_handshake_failed):
+            self._check_receipts()
+
+    def _check_balance(self) -> None:
+        """Each clean end was received, forwarded and confirmed once, at both hops."""
+        count = len(self.plan.transactions)
+        for direction in Direction:
+            for event in ("received", "forwarded", "confirmed"):
+                at_client = self.client.session.ledger.ends[direction, event]
+                at_servers = sum(server.session.ledger.ends[direction, event] for server in self.servers)
+                assert (at_client, at_servers) == (count, count), f"{event} {direction.label}"
+
+    def _check_receipts(self) -> None:
+        """Where no connection died, each stream has one DONE in each direction."""
+        at_client = len(self.client_receipts.done)
+        at_servers = sum(len(receipts.done) for receipts in self.server_receipts)
+        assert at_client == at_servers, f"{at_client} DONE of the client's, {at_servers} of the server's"
+        assert at_client >= sum(one.dials for one in self.pending.values())
+
+    def _check_drain(self) -> None:
+        for proxy in self._proxies:
+            proxy.drain()
+        drained = self.world.run(DRAIN_S, lambda: all(not proxy.session.connection_count for proxy in self._proxies))
+        assert drained or self.plan.deadly, "a connection is left after the drain"
+        self.world.run(FORGET_S)
+        for proxy in self._proxies:
+            assert proxy.session.connection_count == 0
+            assert proxy.session.get_timer() is None, f"a timer is left at {type(proxy).__name__}"
+            assert not proxy.faults
