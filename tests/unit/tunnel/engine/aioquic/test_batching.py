@@ -8,7 +8,7 @@ from tests.sim.pair import CLIENT, SERVER, Pair
 from tests.unit.tunnel.engine.aioquic.harness import MakePair, endpoint, quic, with_limits
 
 from tunnel.engine.aioquic.endpoint import MAX_SEGMENTS, MAX_TRANSMIT_BYTES, coalesce, split
-from tunnel.engine.port import Address, Connected, Data, Transmit
+from tunnel.engine.port import CONTROL_STREAM, Address, Connected, Data, Transmit
 from tunnel.engine.settings import MIB
 
 ELSEWHERE: Address = ("192.0.2.9", 9)
@@ -79,6 +79,23 @@ def test_bulk_leaves_in_trains(wide: Pair) -> None:
     assert first is not None
     assert first.segment_size == 1200
     assert len(first.data) >= 10 * 1200
+
+
+def test_control_frames_are_in_the_first_datagram_however_much_waits(wide: Pair) -> None:
+    client, server = endpoint(wide.client), endpoint(wide.server)
+    for _ in range(10):
+        wide.client.send(wide.client.open(), bytes(50_000))
+    while client.poll_transmit(wide.world.now):  # as much as may leave at once; the rest waits
+        pass
+    wide.client.send(CONTROL_STREAM, b"urgent")
+    wide.world.now += 0.01
+    transmit = client.poll_transmit(wide.world.now)
+    assert transmit is not None
+    server.receive(transmit.data[: transmit.segment_size], transmit.segment_size, CLIENT, wide.world.now)
+    events = []
+    while (happened := server.poll_event()) is not None:
+        events.append(happened[1])
+    assert Data(CONTROL_STREAM, b"urgent", False) in events
 
 
 @pytest.mark.failure("F21")
@@ -165,3 +182,30 @@ def test_with_something_to_transmit_the_timer_is_due(wide: Pair) -> None:
     due = client.get_timer()
     assert due is not None
     assert due <= wide.world.now
+
+
+@pytest.mark.failure("F21")
+def test_a_limit_that_cannot_be_told_yet_does_not_keep_the_endpoint_busy(make_pair: MakePair) -> None:
+    """Streams end while the congestion window is full: MAX_STREAMS waits, and `poll_transmit` comes back all the same."""
+    pair = make_pair().connect()
+    assert pair.client.open() == CONTROL_STREAM
+    pair.client.write(CONTROL_STREAM, b"HELLO")
+    pair.until_received(pair.server, CONTROL_STREAM, 5)
+    pair.server.engine.accept(pair.server.connection)
+    pair.run(1)
+    inside, now = quic(pair.server), pair.world.now
+    inside._loss._cc.congestion_window = 0
+    inside._loss._cc.bytes_in_flight = MIB
+    polls = 0
+    for _ in range(14):
+        stream = pair.client.open()
+        pair.client.write(stream, b"x", end=True)
+        pair.run(0.05)
+        pair.server.finish(stream)
+        inside._streams.pop(stream, None)  # As aioquic discards it when everything is acknowledged.
+        inside._streams_queue = [left for left in inside._streams_queue if left.stream_id != stream]
+        endpoint(pair.server)._touched[endpoint(pair.server)._links[pair.server.connection]] = None
+        while pair.server.engine.poll_transmit(now) is not None:
+            polls += 1
+            assert polls < 1000
+    assert inside._streams_granted > inside._local_max_streams_bidi.sent, "there was something to tell"

@@ -426,7 +426,7 @@ class Connection(QuicConnection):
         gone = limit.used - len(self._streams) - len(self._lingering)
         allowed = self._limits.max_streams + gone
         # In batches: when the peer has fewer left to open than this would add (as aioquic does).
-        if limit.sent - limit.used < allowed - limit.sent:
+        if limit.sent - limit.used < allowed - limit.sent and allowed != self._streams_granted:
             self._streams_granted = allowed
             limit.value = max(limit.value, allowed)
             self.news = True

@@ -190,14 +190,17 @@ class Endpoint:
             self._events = deque(entry for entry in self._events if not unwanted(*entry))
 
     def _flush(self, link: Link, now: float) -> None:
-        self._outbox.extend(coalesce(link.flush(now)))
+        datagrams = link.flush(now)
+        self._outbox.extend(coalesce(datagrams))
         self._report(link)
         if link.gone:
             link.drop_routes()
             self._timers.set(link, None)
             return
         self._timers.set(link, link.get_timer())
-        if link.has_more:
+        # A flush that sent nothing is held back by the congestion window or by pacing: its timer comes. Only one that
+        # failed is tried again, to say goodbye.
+        if link.has_more and (datagrams or link.closed is not None):
             self._touched[link] = None
 
 
