@@ -110,6 +110,23 @@ async def test_without_flags_a_link_is_hardly_there(start: Start) -> None:
     assert min([await asyncio.to_thread(rig.echo) for _ in range(10)]) < 0.010
 
 
+async def test_a_server_that_was_away_is_reached_again_once_it_is_back(start: Start) -> None:
+    rig = await start()
+    rig.echo()
+    address = rig.server.getsockname()
+
+    rig.server.close()
+    for _ in range(5):  # answered with "port unreachable"
+        rig.client.send(b"anybody?")
+        rig.metrics()  # by now the link has handed it on, and the answer is there
+    rig.server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with rig.server:
+        rig.server.bind(address)
+        rig.server.settimeout(5)
+
+        assert rig.echo() < 1
+
+
 async def survivors(rig: Rig, count: int) -> list[int]:
     """Sends numbered datagrams one by one; returns the numbers that arrived."""
     for number in range(count):

@@ -3,9 +3,10 @@
 Rules
 - One flow a client address, at most `MAX_FLOWS`; a client on top of that gets nothing through, and its datagrams
   count as dropped. A flow without a datagram from its client for `FLOW_IDLE_S` is forgotten.
-- The upstream's name is resolved before the relay is ready, and again when the way there fails: an error on a flow's
-  socket, or `SILENCE_S` in which its client sends and nothing comes back. When the address has changed, the flows stay
-  and are pointed at the new one.
+- The upstream's name is resolved before the relay is ready, and again when the way there fails: an error of a send, or
+  `SILENCE_S` in which a client sends and nothing comes back. When the address has changed, the flows stay.
+- A flow's socket is not connected, it only takes what comes from the upstream: a connected one would report "port
+  unreachable" as an error of the descriptor, upon which uvloop ends the reader for good.
 - Bounded work a callback: at most `BUFFERS_A_TURN` receives, then the loop turns.
 - One alarm for both directions, rung at most every `TICK_S` under load, exactly on time when idle.
 """
@@ -19,7 +20,7 @@ from functools import partial
 from time import monotonic
 
 from loadgen.link.alarm import Alarm
-from loadgen.link.line import Line, bundles
+from loadgen.link.line import Departure, Line, bundles
 from loadgen.link.plan import Direction, Plan, Timeline
 from loadgen.link.udp import SocketAddress, UdpSocket
 from servicekit.address import Address
@@ -28,11 +29,11 @@ from servicekit.logs import get_logger
 
 MAX_FLOWS = 1024
 FLOW_IDLE_S = 120.0
-SILENCE_S = 3.0
+SILENCE_S = 1.0
 RESOLVE_EVERY_S = 1.0
 BUFFERS_A_TURN = 32
 TICK_S = 0.000_25
-SWEEP_EVERY_S = 5.0
+SWEEP_EVERY_S = 0.5
 
 log = get_logger()
 
@@ -105,9 +106,8 @@ class Relay:
         asyncio.get_running_loop().remove_reader(self._clients.raw.fileno())
         self._clients.close()
         self._alarm.close()
-        for flow in self._flows.values():
-            self._close_flow(flow)
-        self._flows.clear()
+        for flow in list(self._flows.values()):
+            self._forget(flow)
 
     # ---- datagrams
 
@@ -125,13 +125,12 @@ class Relay:
         self._turn()
 
     def _from_upstream(self, flow: Flow) -> None:
-        try:
-            for data, segment_bytes, _upstream in _receive(flow.upstream):
-                now_s = monotonic()
-                flow.upstream_sent_s = now_s
-                self._to_client.admit(now_s - self._origin_s, flow, data, segment_bytes)
-        except OSError:  # connection refused, host unreachable: the kernel's answer to an earlier send
-            self._resolve_wanted.set()
+        for data, segment_bytes, sender in _receive(flow.upstream):
+            if self._upstream is None or sender[:2] != self._upstream[1][:2]:
+                continue  # a stranger, or where the upstream was before
+            now_s = monotonic()
+            flow.upstream_sent_s = now_s
+            self._to_client.admit(now_s - self._origin_s, flow, data, segment_bytes)
         self._turn()
 
     def _ring(self) -> None:
@@ -145,7 +144,7 @@ class Relay:
         for departure in bundles(self._to_server.depart(now_s)):
             sent_bytes = 0
             try:
-                sent_bytes = departure.flow.upstream.send(departure.data, departure.segment_bytes)
+                sent_bytes = self._send_to_upstream(departure)
             except OSError:
                 self._resolve_wanted.set()
             self._to_server.sent(departure, sent_bytes)
@@ -158,6 +157,13 @@ class Relay:
         if due:
             self._arm(max(min(due) + self._origin_s, self._rung_s + TICK_S))
 
+    def _send_to_upstream(self, departure: Departure[Flow]) -> int:
+        assert self._upstream is not None, "there are no flows before it is known"
+        family, address = self._upstream
+        if departure.flow.upstream.raw.family != family:
+            return 0  # of a flow that is closed
+        return departure.flow.upstream.send(departure.data, departure.segment_bytes, address)
+
     def _arm(self, at_s: float) -> None:
         if self._armed_s is None or at_s < self._armed_s:
             self._armed_s = at_s
@@ -169,12 +175,11 @@ class Relay:
         if self._upstream is None or len(self._flows) >= MAX_FLOWS:
             return None
         family, address = self._upstream
-        upstream = UdpSocket(family)
         try:
-            upstream.raw.connect(address)
-        except OSError:
-            upstream.close()
-            self._resolve_wanted.set()
+            upstream = UdpSocket(family)
+            upstream.raw.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+        except OSError as error:  # no descriptor or no port is left
+            log.warning("flow_not_opened", client=_text(client), error=error.strerror)
             return None
         flow = Flow(client, upstream, now_s, now_s)
         self._flows[client] = flow
@@ -182,15 +187,16 @@ class Relay:
         log.debug("flow_opened", client=_text(client), upstream=_text(address))
         return flow
 
-    def _close_flow(self, flow: Flow) -> None:
+    def _forget(self, flow: Flow) -> None:
         asyncio.get_running_loop().remove_reader(flow.upstream.raw.fileno())
         flow.upstream.close()
+        del self._flows[flow.client]
 
     def _sweep(self, now_s: float) -> None:
         for flow in [flow for flow in self._flows.values() if now_s - flow.client_sent_s > FLOW_IDLE_S]:
-            self._close_flow(flow)
-            del self._flows[flow.client]
-        if any(flow.client_sent_s - flow.upstream_sent_s > SILENCE_S for flow in self._flows.values()):
+            self._forget(flow)
+        sending = [flow for flow in self._flows.values() if now_s - flow.client_sent_s < SILENCE_S]
+        if any(flow.client_sent_s - flow.upstream_sent_s > SILENCE_S for flow in sending):
             self._resolve_wanted.set()
 
     async def _resolve(self) -> None:
@@ -207,18 +213,10 @@ class Relay:
         if self._upstream == (family, address):
             return
         log.info("upstream_resolved", upstream=str(name), address=_text(address))
+        for flow in [flow for flow in self._flows.values() if flow.upstream.raw.family != family]:
+            self._forget(flow)
         self._upstream = (family, address)
-        self._repoint(family, address)
         self.resolved.set()
-
-    def _repoint(self, family: int, address: SocketAddress) -> None:
-        for flow in list(self._flows.values()):
-            if flow.upstream.raw.family == family:
-                with suppress(OSError):
-                    flow.upstream.raw.connect(address)
-            else:
-                self._close_flow(flow)
-                del self._flows[flow.client]
 
 
 def _receive(source: UdpSocket) -> Iterator[tuple[bytes, int, SocketAddress]]:
