@@ -284,8 +284,8 @@ class Session(ABC):
                 connection.liveness.answered()
                 if was_suspect:
                     self._on_streams_available(connection)
-            case port.Closed(cause):
-                self._lose(connection, cause, _words(event))
+            case port.Closed(cause, by_peer=by_peer):
+                self._lose(connection, cause, _words(event), by_peer)
             case _:
                 assert_never(event)
 
@@ -610,7 +610,7 @@ class Session(ABC):
         self._tell(connection, Ping(connection.ping_payload))
         self._timers.set(("closing", connection.number), self._now + self.settings.close_timeout_s)
 
-    def _lose(self, connection: Connection, cause: Cause, detail: str) -> None:
+    def _lose(self, connection: Connection, cause: Cause, detail: str, by_peer: bool = False) -> None:
         """The connection is gone: whatever has not ended on it is LOST."""
         if self._connections.pop(connection.number, None) is None:
             return

@@ -334,14 +334,17 @@ class ClientSession(Session):
         self._timers.set(("open", stream.number), stream.open_deadline)
         self._waiting.appendleft(stream.number)
 
-    def _lose(self, connection: Connection, cause: Cause, detail: str) -> None:
-        """See `Session._lose`. A server that refused the greeting has looked at no stream."""
-        if cause in _NOT_PROCESSED and not connection.was_up:
+    def _lose(self, connection: Connection, cause: Cause, detail: str, by_peer: bool = False) -> None:
+        """See `Session._lose`. A server that refused the greeting has looked at no stream.
+
+        One whose WELCOME did not come in time may have: what was sent to it is not sent again.
+        """
+        if by_peer and cause in _NOT_PROCESSED and not connection.was_up:
             for qid, stream in sorted(connection.streams.items(), reverse=True):
                 if stream.early is not None and not stream.detached and stream.receive.state is ReceiveState.OPEN:
                     del connection.streams[qid]
                     self._wait_again(stream)
-        super()._lose(connection, cause, detail)
+        super()._lose(connection, cause, detail, by_peer)
 
     # Timers.
 

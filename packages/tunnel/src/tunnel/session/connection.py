@@ -65,7 +65,7 @@ class Connection:
 
     @property
     def empty(self) -> bool:
-        """Whether no stream is on it, nor on its way: a lost packet may hold an OPEN that GOAWAY promised to process."""
+        """Whether no stream is on it, nor on its way: a lost packet may hold an OPEN that GOAWAY has promised."""
         return not self.streams and not self.unseen_qids
 
     @property
