@@ -11,6 +11,7 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS runtime
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN install -d -o 10001 -g 10001 -m 0700 /certificates /reports
+COPY deploy/probe /usr/local/bin/probe
 USER 10001:10001
 WORKDIR /
 STOPSIGNAL SIGTERM
@@ -40,24 +41,21 @@ FROM runtime AS proxy-client
 COPY --from=services /venv /venv
 ENV PROXY_CLIENT_LISTEN=0.0.0.0:1080 PROXY_CLIENT_METRICS_LISTEN=0.0.0.0:9101
 EXPOSE 1080/tcp 9101/tcp
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-Ic", \
-    "from urllib.request import urlopen; urlopen('http://127.0.0.1:9101/healthz', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["probe", "9101", "healthz"]
 ENTRYPOINT ["proxy-client"]
 
 FROM runtime AS proxy-server
 COPY --from=services /venv /venv
 ENV PROXY_SERVER_LISTEN=0.0.0.0:4433 PROXY_SERVER_METRICS_LISTEN=0.0.0.0:9102
 EXPOSE 4433/udp 9102/tcp
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-Ic", \
-    "from urllib.request import urlopen; urlopen('http://127.0.0.1:9102/healthz', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["probe", "9102", "healthz"]
 ENTRYPOINT ["proxy-server"]
 
 FROM runtime AS http-target
 COPY --from=services /venv /venv
 ENV HTTP_TARGET_LISTEN=0.0.0.0:8080 HTTP_TARGET_SERVER_FIRST_LISTEN=0.0.0.0:8081 HTTP_TARGET_METRICS_LISTEN=0.0.0.0:9103
 EXPOSE 8080/tcp 8081/tcp 9103/tcp
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-Ic", \
-    "from urllib.request import urlopen; urlopen('http://127.0.0.1:9103/healthz', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["probe", "9103", "healthz"]
 ENTRYPOINT ["http-target"]
 
 FROM ${PYTHON_IMAGE} AS tester
@@ -71,6 +69,5 @@ RUN pip --python /venv/bin/python install --quiet --no-index --no-deps /wheels/*
 FROM runtime AS loadgen
 COPY --from=tester /venv /venv
 EXPOSE 9104/tcp
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["python", "-Ic", \
-    "from urllib.request import urlopen; urlopen('http://127.0.0.1:9104/healthz', timeout=2)"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["probe", "9104", "healthz"]
 ENTRYPOINT ["loadgen"]
