@@ -261,11 +261,7 @@ class ClientSession(Session):
 
     def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None:
         if ending is Ending.RESET and cause is Cause.RETRY_ELSEWHERE and self._can_replay(stream):
-            connection = self._connection_of(stream)
-            self._replay(stream)
-            if connection is not None:  # Its GOAWAY is on the way.
-                self._begin_leaving(connection)
-            self._place_waiting()
+            self._retry(stream)
             return
         self._timers.cancel(("reply", stream.number))
         stream.head = None
@@ -303,6 +299,21 @@ class ClientSession(Session):
             super().reset(stream, cause, now)
 
     # Replay.
+
+    def _on_stopped(self, stream: Stream, cause: Cause) -> None:
+        """See `Session._on_stopped`. Of a stream that was not processed STOP_SENDING may be the first to arrive."""
+        if cause is Cause.RETRY_ELSEWHERE and self._can_replay(stream):
+            self._retry(stream)
+        else:
+            super()._on_stopped(stream, cause)
+
+    def _retry(self, stream: Stream) -> None:
+        """The server drains and says so by this stream; its GOAWAY is on the way."""
+        connection = self._connection_of(stream)
+        self._replay(stream)
+        if connection is not None:
+            self._begin_leaving(connection)
+        self._place_waiting()
 
     def _can_replay(self, stream: Stream) -> bool:
         wanted = stream.send.state is not SendState.RESET and stream.receive.state is ReceiveState.OPEN

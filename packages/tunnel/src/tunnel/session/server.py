@@ -79,14 +79,20 @@ class ServerSession(Session):
         for connection in list(self._connections.values()):
             if connection.state is State.UP:
                 self._tell(connection, GoAway(connection.highest_qid))
-            self._begin_leaving(connection)
+                self._begin_leaving(connection)
+            elif connection.state is State.GREETING:
+                self._turn_away(connection)
+
+    def _turn_away(self, connection: Connection) -> None:
+        """Nothing of it was acted on, so the client can take all of it elsewhere."""
+        self._engine.close(connection.number, Cause.SERVER_BUSY.code, "the server is draining")
+        self._lose(connection, Cause.SERVER_BUSY, "refused while draining")
 
     # Hooks.
 
     def _on_connected(self, connection: Connection) -> None:
         if self._draining:
-            self._engine.close(connection.number, Cause.SERVER_BUSY.code, "the server is draining")
-            self._lose(connection, Cause.SERVER_BUSY, "refused while draining")
+            self._turn_away(connection)
 
     def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None:
         if not isinstance(message, Hello) or connection.was_up:
