@@ -7,7 +7,6 @@ Rules:
 - A program is `over` when both its directions have ended, as far as it can see, or when it has left.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
@@ -44,6 +43,7 @@ class Script:
     write_pause_s: float = 0.0
     read_bytes: int = 4096
     read_pause_s: float = 0.0
+    reads_after_s: float = 0.0
     finish: Finish = Finish.WHEN_WRITTEN
     leave_after: int = 0
     patience_s: float = 5.0
@@ -73,17 +73,23 @@ class Program:
         """A reset was read, or a write failed."""
         self.left = False
         """Closed or reset the socket by itself, before both directions had ended."""
-        self.on_over: Callable[[], None] = lambda: None
+        self.over_at: float | None = None
         self._world = world
         self._rng = rng
         self._reading_planned = False
         self._writing_planned = False
         self._write_over = False
         self._paused_s = 0.0
+        self._reads_from = 0.0
 
     @property
     def over(self) -> bool:
         return self.left or self.broken or (self.eof and self._write_over)
+
+    @property
+    def first_read_s(self) -> float:
+        """Seconds after the start."""
+        return self.script.reads_after_s
 
     @property
     def may_write(self) -> bool:
@@ -111,6 +117,7 @@ class Program:
 
     def start(self, sock: VirtualSocket) -> None:
         self.sock = sock
+        self._reads_from = self._world.now + self.first_read_s
         sock.on_change = self._wake
         if self.script.finish is Finish.VANISH:
             self._world.after(self.script.patience_s, self.leave)
@@ -144,7 +151,8 @@ class Program:
     def _plan_reading(self) -> None:
         if not (self._reading_planned or self.over or self.script.finish is Finish.VANISH):
             self._reading_planned = True
-            self._world.after(self._soon(self.script.read_pause_s), self._read)
+            not_before_s = self._reads_from - self._world.now
+            self._world.after(max(not_before_s, self._soon(self.script.read_pause_s)), self._read)
 
     def _plan_writing(self) -> None:
         if not (self._writing_planned or self.over or self._write_over):
@@ -167,9 +175,9 @@ class Program:
 
     def _note_over(self) -> None:
         if self.over:
+            self.over_at = self._world.now
             if self.sock is not None and not self.left:
                 self.sock.close()
-            self.on_over()
 
     # Reading.
 
@@ -286,6 +294,10 @@ class Application(Program):
         self._answer = b""
 
     @property
+    def first_read_s(self) -> float:
+        return 0.0  # The answers of the handshake are read at once.
+
+    @property
     def may_write(self) -> bool:
         return (self.script.eager or self.reply == 0) and super().may_write
 
@@ -303,6 +315,7 @@ class Application(Program):
         if len(self._answer) == 12:
             assert self._answer[2] == 5, f"{self}: {self._answer!r} is no reply"
             self.reply = self._answer[3]
+            self._reads_from = self._world.now + self.script.reads_after_s
             if self.reply:
                 assert len(data) == missing, f"{self}: bytes came behind a refusal"
                 self.leave()

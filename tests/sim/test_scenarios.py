@@ -1,0 +1,204 @@
+"""Rows of the failure catalogue as plans: small, on purpose, on both engines. The seeds of test_sessions mix them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+from tests.sim.applications import Finish, Script
+from tests.sim.engines import Engines, model_engines, seeded
+from tests.sim.model_connection import Faults
+from tests.sim.network import Link
+from tests.sim.plans import LIMITS, SETTINGS, SURVIVABLE_S, Plan, Span, Transaction
+from tests.sim.run import Run
+
+from tunnel.errors import Cause
+from tunnel.wire.messages import Direction
+
+Play = Callable[..., Run]
+"""Runs transactions under a plan, and checks all that `Run.check` checks."""
+
+BODY = Random(1).randbytes(300_000)
+REQUEST = Script(b"GET / HTTP/1.1\r\n\r\n")
+LOSSY = Link(0.02, jitter_s=0.02, loss=0.05, reorder=0.1)
+
+
+@pytest.fixture(params=["model", "aioquic"])
+def play(request: pytest.FixtureRequest) -> Play:
+    def run(*transactions: Transaction, **plan: Any) -> Run:
+        made = Plan(1, transactions, **plan)
+        if request.param == "model":
+            return Run(made, model_engines(made.faults)).check()
+        engines: Engines = request.getfixturevalue(request.param)
+        with seeded(Random(1)):
+            return Run(made, engines).check()
+
+    return run
+
+
+def send(payload: bytes, **rest: Any) -> Script:
+    return Script(payload, write_bytes=65_536, read_bytes=65_536, **rest)
+
+
+@pytest.mark.failure("F03")
+@pytest.mark.failure("F04")
+@pytest.mark.parametrize("application_first", [True, False])
+def test_each_direction_ends_by_itself(play: Play, application_first: bool) -> None:
+    """One side ends only when it has read the other's end: that must get through while its own is still open."""
+    first, second = send(BODY), send(BODY[::-1], finish=Finish.AFTER_PEER)
+    run = play(Transaction(*((first, second) if application_first else (second, first))))
+    assert run[0].happy
+
+
+@pytest.mark.failure("F03")
+def test_eof_gated(play: Play) -> None:
+    """The target answers only when it has seen the end of the upload."""
+    assert play(Transaction(send(BODY), send(b"digest", starts_after=None)))[0].happy
+
+
+@pytest.mark.failure("F17")
+def test_the_server_speaks_first(play: Play) -> None:
+    greeting = send(b"220 ready", finish=Finish.AFTER_PEER)
+    assert play(Transaction(send(b"EHLO", starts_after=9), greeting))[0].happy
+
+
+@pytest.mark.failure("F22")
+def test_an_application_that_waits_for_no_answer(play: Play) -> None:
+    """Greeting, request, bytes and half-close in one go, before the proxy has said a word."""
+    eager = send(BODY[:20_000], eager=True)
+    run = play(*[Transaction(eager, send(b"answer", starts_after=None), dial_s=0.5) for _ in range(5)])
+    assert all(one.happy for one in run.pending.values())
+
+
+@pytest.mark.failure("F16")
+def test_many_at_once_do_not_mix(play: Play) -> None:
+    rng = Random(2)
+    run = play(*[Transaction(send(rng.randbytes(5_000)), send(rng.randbytes(5_000))) for _ in range(60)])
+    assert all(one.happy for one in run.pending.values())
+
+
+@pytest.mark.failure("F15")
+def test_requests_in_plenty_on_few_streams(play: Play) -> None:
+    limits, settings = (
+        replace(LIMITS, max_streams=9),
+        replace(SETTINGS, max_streams_per_connection=6, max_connections=2),
+    )
+    some = [Transaction(REQUEST, send(b"x" * 100), starts_s=0.01 * count) for count in range(150)]
+    run = play(*some, limits=limits, settings=settings)
+    assert all(one.happy for one in run.pending.values())
+
+
+@pytest.mark.failure("F05")
+@pytest.mark.failure("F07")
+def test_a_target_that_resets_is_no_end(play: Play) -> None:
+    one = play(Transaction(REQUEST, send(BODY[:50_000], finish=Finish.RESET)))[0]
+    assert one.application.broken
+    assert not one.application.eof
+
+
+@pytest.mark.failure("F05")
+def test_an_application_that_resets_is_no_end(play: Play) -> None:
+    one = play(Transaction(send(BODY[:50_000], finish=Finish.RESET), send(b"", finish=Finish.AFTER_PEER)))[0]
+    assert one.target.broken
+    assert not one.target.eof
+
+
+@pytest.mark.failure("F08")
+def test_an_application_that_leaves_in_the_middle(play: Play) -> None:
+    """Its target is told, and the next request does not suffer."""
+    quits = Script(b"GET", read_bytes=1_000, finish=Finish.CLOSE, leave_after=2_000)
+    run = play(Transaction(quits, send(BODY)), Transaction(REQUEST, send(BODY), starts_s=1))
+    assert run.seconds(run[0].target.over_at) < 3
+    assert run[1].happy
+
+
+@pytest.mark.failure("F09")
+@pytest.mark.failure("F10")
+@pytest.mark.parametrize("download", [True, False])
+def test_who_does_not_read_is_not_sent_much(play: Play, download: bool) -> None:
+    reads_nothing = send(b"", finish=Finish.VANISH, patience_s=8.0)
+    sends = send(b"x" * 3_000_000)
+    run = play(Transaction(reads_nothing, sends) if download else Transaction(sends, reads_nothing))
+    sender = run[0].target if download else run[0].application
+    # Four kernel buffers of up to 64,000 bytes, one read in each relay, one window, one send cap.
+    assert sender.written < 700_000
+
+
+@pytest.mark.failure("F13")
+def test_a_pause_longer_than_the_idle_timeout(play: Play) -> None:
+    patient = send(b"GET", reads_after_s=LIMITS.idle_timeout_s + 8)
+    assert play(Transaction(patient, send(BODY)))[0].happy
+
+
+@pytest.mark.failure("F01")
+def test_draining_loses_nothing(play: Play) -> None:
+    slow = Script(b"GET", read_bytes=20_000, read_pause_s=0.3)
+    run = play(*[Transaction(slow, send(BODY)) for _ in range(3)], client_drains_s=2.0, server_drains_s=2.1)
+    assert all(one.happy for one in run.pending.values())
+
+
+def test_a_draining_server_hands_over(play: Play) -> None:
+    some = [Transaction(REQUEST, send(b"x" * 1_000), starts_s=0.02 * count) for count in range(50)]
+    run = play(*some, server_drains_s=0.5, link=LOSSY)
+    assert all(one.happy for one in run.pending.values())
+    assert len(run.servers[1].connection_events) > 0
+
+
+@pytest.mark.failure("F02")
+@pytest.mark.failure("F06")
+@pytest.mark.failure("F18")
+@pytest.mark.parametrize(("away_s", "bound_s"), [(0.2, 5.0), (3.0, 5.0), (30.0, -15.0)])
+def test_a_server_that_is_killed(play: Play, away_s: float, bound_s: float) -> None:
+    """What was under way is reset, within 5 s of the restart or, where there is none, 15 s; what is new works."""
+    slow = Script(b"GET", read_bytes=2_000, read_pause_s=0.02)
+    killed_s, back_s = 1.0, 1.0 + away_s
+    later = Transaction(REQUEST, send(BODY), starts_s=back_s + 3)
+    run = play(Transaction(slow, send(BODY * 3)), later, restart=Span(killed_s, away_s))
+    assert run[0].application.broken
+    assert run.seconds(run[0].application.over_at) < (back_s + bound_s if bound_s > 0 else killed_s - bound_s)
+    assert run[1].happy
+
+
+@pytest.mark.failure("F19")
+def test_a_client_that_vanishes(play: Play) -> None:
+    """Nothing says that it is gone: its targets are let go all the same."""
+    run = play(Transaction(REQUEST, send(BODY, finish=Finish.AFTER_PEER), starts_s=0), client_dies_s=0.1)
+    assert run.seconds(run[0].target.over_at) < 15
+
+
+@pytest.mark.parametrize("wrong", [{"hole": Span(0.5, SURVIVABLE_S)}, {"freeze": Span(0.5, SURVIVABLE_S)}])
+def test_standing_still_for_eight_seconds_loses_nothing(play: Play, wrong: dict[str, Span]) -> None:
+    slow = Script(b"GET", read_bytes=2_000, read_pause_s=0.02)
+    run = play(Transaction(slow, send(BODY)), Transaction(send(BODY), slow), **wrong)
+    assert run[0].happy
+    assert run[1].happy
+
+
+def test_a_client_that_moves_keeps_its_streams(play: Play) -> None:
+    slow = Script(b"GET", read_bytes=2_000, read_pause_s=0.02)
+    assert play(Transaction(slow, send(BODY)), rebinds_s=(0.3, 0.6))[0].happy
+
+
+@pytest.mark.failure("F24")
+def test_a_half_closed_stream_that_stands_still_ends(play: Play) -> None:
+    silent = Script(finish=Finish.VANISH, patience_s=25.0)
+    run = play(Transaction(REQUEST, silent), settings=replace(SETTINGS, half_closed_linger_s=5.0))
+    assert run[0].application.broken
+    assert 5 < run.seconds(run[0].application.over_at) < 8
+
+
+@pytest.mark.failure("F23")
+def test_an_end_that_the_library_loses_is_rescued() -> None:
+    plan = Plan(1, (Transaction(REQUEST, send(BODY)),), faults=Faults(lose_bare_fin=1.0))
+    run = Run(plan, model_engines(plan.faults)).check()
+    assert run[0].happy
+    assert run.client.session.ledger.ends[Direction.TARGET_TO_CLIENT, "rescued"] == 1
+
+
+@pytest.mark.parametrize(
+    "cause", [Cause.CONNECTION_REFUSED, Cause.NAME_NOT_FOUND, Cause.POLICY_DENIED, Cause.DIAL_TIMEOUT]
+)
+def test_a_dial_that_fails_says_why(play: Play, cause: Cause) -> None:
+    run = play(Transaction(send(BODY, eager=True), Script(), dial_cause=cause, dial_s=0.5))
+    assert run[0].application.reply == cause.reply
