@@ -13,6 +13,7 @@ import json
 import os
 import random
 import secrets
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from ipaddress import IPv4Network
@@ -28,6 +29,7 @@ try:
     import docker
     from docker.errors import DockerException
     from docker.models.containers import Container
+    from docker.utils import parse_host
 except ImportError as error:
     raise StackError("the docker SDK is missing; it comes with loadgen[orchestrator]") from error
 
@@ -62,11 +64,24 @@ def compose_command() -> tuple[str, ...]:
 def connect() -> docker.DockerClient:
     """Returns a client of the engine. Raises StackError where none answers."""
     try:
+        _knock(str(parse_host(os.environ.get("DOCKER_HOST"))))
         client = docker.from_env()
         client.ping()
     except (DockerException, OSError) as error:
         raise StackError(f"no Docker engine answers: {error}") from error
     return client
+
+
+def _knock(host: str) -> None:
+    """Raises StackError where nobody listens on the engine's Unix socket; the SDK would leave its own socket open."""
+    scheme, _, path = host.partition("://")
+    if scheme != "http+unix":
+        return
+    with socket.socket(socket.AF_UNIX) as knocking:
+        try:
+            knocking.connect(path)
+        except OSError as error:
+            raise StackError(f"no Docker engine answers at {path}: {error.strerror}") from error
 
 
 def free_subnet(client: docker.DockerClient) -> str:
