@@ -186,7 +186,7 @@ def test_with_something_to_transmit_the_timer_is_due(wide: Pair) -> None:
 
 @pytest.mark.failure("F21")
 def test_a_limit_that_cannot_be_told_yet_does_not_keep_the_endpoint_busy(make_pair: MakePair) -> None:
-    """Streams end while the congestion window is full: MAX_STREAMS waits, and `poll_transmit` comes back all the same."""
+    """Streams end while the congestion window is full: MAX_STREAMS waits, `poll_transmit` comes back all the same."""
     pair = make_pair().connect()
     assert pair.client.open() == CONTROL_STREAM
     pair.client.write(CONTROL_STREAM, b"HELLO")

@@ -102,7 +102,9 @@ def test_where_only_the_way_back_is_narrow_it_starts_over_too(make_pair: MakePai
 
     pair.world.network.send = narrow_way_back  # type: ignore[method-assign]
     ignore_unfinished(pair.server)
+    started = pair.world.now
     pair.connect()
+    assert pair.world.now - started < 1.35, "small answers say that the server is there: no need to ask"
     pair.run(6)
     assert sizes(pair) == (1200, 1200)
     assert len(endpoint(pair.server)._links) == 1, "what the first attempts have left half-made was given up"

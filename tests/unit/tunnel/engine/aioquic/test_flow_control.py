@@ -114,6 +114,7 @@ class TestWindow:
         pair.server.finish(stream)
         pair.run(2)
         assert budget.left_bytes == before
+        assert quic(pair.server)._credit.growth_bytes == 0
 
     def test_growth_comes_back_when_the_connection_is_lost(self, make_pair: MakePair) -> None:
         limits = with_limits(stream_window_cap_bytes=8 * WINDOW, send_cap_bytes=1 * MIB)
@@ -188,6 +189,19 @@ class TestStarvation:
         pair.client.write(streams[-1] + 4, b"x")
         pair.run(1)
         assert pair.client.streams_available == 2
+
+    @pytest.mark.failure("F15")
+    def test_room_is_told_at_once_when_the_last_acknowledgement_makes_it(self, pair: Pair) -> None:
+        """The packet that ends the stream carries nothing to answer; MAX_STREAMS goes out all the same."""
+        for _ in range(SMALL.max_streams):
+            pair.client.write(pair.client.open(), b"x", end=True)
+        pair.run(1)
+        assert pair.client.engine.open(pair.client.connection) is None
+        finished_at = pair.world.now
+        pair.server.finish(0)
+        pair.until(lambda: pair.client.streams_available == 1)
+        # FIN, its acknowledgement, MAX_STREAMS: three ways of 20 ms, and a delayed acknowledgement.
+        assert pair.world.now - finished_at < 0.09
 
     @pytest.mark.failure("F15")
     def test_room_is_told_when_streams_are_opened_too_and_not_only_when_they_end(self, make_pair: MakePair) -> None:
@@ -334,6 +348,22 @@ class TestEndings:
         if "close" not in state:
             assert quic(pair.client).stream_count == quic(pair.server).stream_count == 1
 
+    @pytest.mark.failure("F08")
+    @pytest.mark.parametrize(("ended", "settle_s"), [("reset", 0), ("reset", 1), ("finish", 1)])
+    def test_a_stop_that_comes_too_late_is_no_news(self, pair: Pair, ended: str, settle_s: float) -> None:
+        """Our reset crossed it, or everything had arrived: there is nothing left to stop."""
+        stream = pair.client.open()
+        pair.client.write(stream, b"request")
+        pair.until_received(pair.server, stream, 7)
+        pair.server.write(stream, b"answer")
+        CALLS[ended](pair.server, stream)
+        pair.run(settle_s)
+        quic(pair.client).stop_stream(stream, CODE)  # whatever our own rules say
+        pair.client.engine.ping(pair.client.connection)
+        pair.run(1)
+        assert pair.server.stopped == {}
+        assert pair.client.resets == ({stream: CODE} if ended == "reset" else {})
+
     def test_a_reset_frees_the_memory_and_the_cap(self, pair: Pair) -> None:
         open_control(pair)
         pair.world.network.unreachable.add(("192.0.2.2", 4433))
@@ -422,5 +452,4 @@ def _assert_full_credit(pair: Pair) -> None:
     unread = sum(record.unread_bytes for record in server._records.values())
     assert server._credit.consumed_bytes == server._local_max_data.used - unread
     assert server.stream_count == quic(pair.client).stream_count == 1
-    assert not server._ending
     assert not server._lingering

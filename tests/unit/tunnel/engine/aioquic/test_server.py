@@ -21,7 +21,7 @@ from tunnel.engine.aioquic import client_engine, server_engine
 from tunnel.engine.aioquic.client import ClientEndpoint
 from tunnel.engine.aioquic.endpoint import Endpoint
 from tunnel.engine.aioquic.stateless import INITIAL_DATAGRAM_BYTES, destination_id
-from tunnel.engine.port import Address, Closed, Connected, Event
+from tunnel.engine.port import Address, Closed, Connected, Event, Transmit
 from tunnel.engine.settings import EngineLimits
 from tunnel.errors import Cause
 
@@ -298,6 +298,14 @@ class TestClosing:
             while client.poll_transmit(pair.world.now):
                 answers += 1
         assert answers == 7  # the 1st, 2nd, 4th, ... 64th
+
+    def test_without_a_knock_it_is_said_once(self, pair: Pair) -> None:
+        sent: list[Transmit] = []
+        pair.world.network.send = lambda transmit, own, now: sent.append(transmit)  # type: ignore[method-assign]
+        pair.client.close(0, "")
+        pair.run(5)
+        assert_empty(endpoint(pair.client))
+        assert len([transmit for transmit in sent if transmit.address == SERVER]) == 1
 
     @pytest.mark.failure("F20")
     def test_nothing_is_left_after_the_draining_period(self, pair: Pair) -> None:

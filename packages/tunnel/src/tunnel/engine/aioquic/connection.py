@@ -108,10 +108,8 @@ class Connection(QuicConnection):
             limits.max_streams, limits.stream_window_floor_bytes, limits.control_window_bytes
         )
         self._records: dict[int, _Record] = {}
-        self._ending: set[int] = set()
-        """Streams that ended in both directions; one of the next flushes discards them."""
         self._lingering: set[int] = set()
-        """Streams that aioquic has discarded while delivered bytes wait for their reader."""
+        """Streams that aioquic has finished with while delivered bytes wait for their reader."""
         self._accepted_bytes = 0
         self._dropped_bytes = 0
         self._short_of_credit: dict[int, None] = {}
@@ -121,7 +119,7 @@ class Connection(QuicConnection):
         self._ping_number = 0
         self._update_keys_at = KEY_UPDATE_PACKETS
         self.news = False
-        """Whether a limit was raised that the peer has not been told."""
+        """Whether a limit was raised since the last flush."""
 
         # Only the client opens streams, and only bidirectional ones.
         self._greeted = self._is_client
@@ -241,7 +239,6 @@ class Connection(QuicConnection):
         for record in self._records.values():
             self._budget.give_back(record.credit.growth_bytes)
         self._records.clear()
-        self._ending.clear()
 
     # What aioquic's events say about streams; each tells whether that is to be reported.
 
@@ -254,7 +251,6 @@ class Connection(QuicConnection):
             return False
         if end:
             record.receiving = Receiving.FINISHED
-            self._note_ending(stream_id, record)
         return True
 
     def on_reset(self, stream_id: int) -> bool:
@@ -272,13 +268,6 @@ class Connection(QuicConnection):
         self._drop_unsent(stream)
         self._end_sending(stream_id, record, Sending.RESET)
         return True
-
-    def on_flushed(self) -> None:
-        """Forgets the streams that the flush has discarded, and sees whether the peer is short of new ones."""
-        for stream_id in [stream_id for stream_id in self._ending if stream_id not in self._streams]:
-            self._ending.remove(stream_id)
-            self._forget(stream_id, self._records[stream_id])
-        self._grant_streams()
 
     # State.
 
@@ -356,10 +345,15 @@ class Connection(QuicConnection):
         quiet: list[QuicStream] = []
         to_tell: list[QuicStream] = []
         for stream in self._streams_queue:
+            if stream.is_finished:
+                # Earlier than aioquic would, so that the room it leaves is told with this flush and not the next.
+                self._discard(stream)
+                continue
             (queue if _has_something_to_say(stream) else quiet).append(stream)
             if stream.max_stream_data_local_sent != stream.max_stream_data_local:
                 to_tell.append(stream)
         queue.sort(key=_is_not_control)
+        self._grant_streams()
         streams, self._streams_queue = self._streams, queue
         self._streams = cast("dict[int, QuicStream]", _StreamsToTell(streams, to_tell))
         try:
@@ -417,8 +411,8 @@ class Connection(QuicConnection):
     def _grant_streams(self) -> None:
         """Raises MAX_STREAMS by the streams that are gone, where that is worth telling.
 
-        aioquic counts a stream as gone when it discards it, which is too early while delivered bytes wait for their
-        reader. Its count stays what arriving streams are checked against, so it must not be below ours.
+        A stream is gone when it is discarded and no delivered bytes of it wait for their reader. `value` is what
+        arriving streams are checked against.
         """
         if self._is_client or not self._greeted:
             return
@@ -427,8 +421,7 @@ class Connection(QuicConnection):
         allowed = self._limits.max_streams + gone
         # In batches: when the peer has fewer left to open than this would add (as aioquic does).
         if limit.sent - limit.used < allowed - limit.sent and allowed != self._streams_granted:
-            self._streams_granted = allowed
-            limit.value = max(limit.value, allowed)
+            self._streams_granted = limit.value = allowed
             self.news = True
 
     def _stream_available(self) -> bool:
@@ -449,18 +442,19 @@ class Connection(QuicConnection):
         record.credit.consumed_bytes = used
         record.receiving = Receiving.DISCARDING
         self._grant_connection_credit()
-        self._note_ending(stream_id, record)
+        if stream is None:
+            self._forget(stream_id, record)
 
     def _end_sending(self, stream_id: int, record: _Record, sending: Sending) -> None:
         record.sending = sending
         self._stop_waiting(stream_id)
-        self._note_ending(stream_id, record)
 
-    def _note_ending(self, stream_id: int, record: _Record) -> None:
-        if stream_id not in self._streams:
+    def _discard(self, stream: QuicStream) -> None:
+        """Both directions have ended, and everything that was sent or reset is acknowledged."""
+        stream_id = cast("int", stream.stream_id)
+        del self._streams[stream_id]
+        if (record := self._records.get(stream_id)) is not None:
             self._forget(stream_id, record)
-        elif record.sending is not Sending.OPEN and record.receiving is not Receiving.OPEN:
-            self._ending.add(stream_id)
 
     def _forget(self, stream_id: int, record: _Record) -> None:
         """Drops the record of a discarded stream, once nothing of it waits for a reader."""
@@ -517,7 +511,8 @@ class Connection(QuicConnection):
 
 
 class _StreamsToTell:
-    """The table of streams as a flush uses it: it goes through those with a limit to tell, and discards others."""
+    """The table of streams as a flush uses it: it goes through those with a limit to tell, and discards finished ones
+    (of which there are none by then)."""
 
     __slots__ = ("_streams", "_to_tell")
 
@@ -538,9 +533,8 @@ def _announce(limit: Limit, value: int) -> None:
 
 
 def _has_something_to_say(stream: QuicStream) -> bool:
-    """Whether the next packet may carry something of it, or may be the one to discard it."""
     sender = stream.sender
-    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending or stream.is_finished
+    return not sender.buffer_is_empty or sender.reset_pending or stream.receiver.stop_pending
 
 
 def _is_not_control(stream: QuicStream) -> bool:

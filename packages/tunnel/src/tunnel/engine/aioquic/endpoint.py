@@ -190,17 +190,14 @@ class Endpoint:
             self._events = deque(entry for entry in self._events if not unwanted(*entry))
 
     def _flush(self, link: Link, now: float) -> None:
-        datagrams = link.flush(now)
-        self._outbox.extend(coalesce(datagrams))
+        self._outbox.extend(coalesce(link.flush(now)))
         self._report(link)
         if link.gone:
             link.drop_routes()
             self._timers.set(link, None)
             return
         self._timers.set(link, link.get_timer())
-        # A flush that sent nothing is held back by the congestion window or by pacing: its timer comes. Only one that
-        # failed is tried again, to say goodbye.
-        if link.has_more and (datagrams or link.closed is not None):
+        if link.owes_farewell:
             self._touched[link] = None
 
 

@@ -136,18 +136,16 @@ class Link:
         quic.now = now
         if self.closed is not None and quic.silent:
             return self._answer_knocks()
-        quic.news = False
         datagrams: list[tuple[bytes, Address]] = self._guarded(lambda: quic.datagrams_to_send(now), [])
+        quic.news = False
         if self.closed is not None:
             self._farewell = datagrams
-        else:
-            quic.on_flushed()
         return datagrams
 
     @property
-    def has_more(self) -> bool:
-        """Whether another flush is due at once: the last one has raised a limit, or failed."""
-        return not self.quic.silent if self.closed is not None else self.quic.news
+    def owes_farewell(self) -> bool:
+        """Whether another flush is due at once: the last one has failed, and closed the connection for it."""
+        return self.closed is not None and not self.quic.silent
 
     def get_timer(self) -> float | None:
         due = self.quic.get_timer()
