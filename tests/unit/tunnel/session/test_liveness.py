@@ -9,7 +9,8 @@ START_S = 100.0
 
 def run(liveness: Liveness, heard_at: float, until: float) -> list[tuple[float, Verdict]]:
     """Checks whenever the machine asks for it; what it said, and when (in seconds since the start)."""
-    said, now = [], START_S
+    said: list[tuple[float, Verdict]] = []
+    now = START_S
     while now < until:
         verdict = liveness.check(heard_at, now)
         if verdict is not Verdict.FINE:
