@@ -76,3 +76,7 @@ ONLY ?= $(PROMISES)
 acceptance: $(READY) ## every promise with its figure, one script a line (ONLY=NAME for one)
 	@failed=; for name in $(ONLY); do echo "== $$name"; $(BIN)/python acceptance/$$name.py || failed="$$failed $$name"; done; \
 	if [ -n "$$failed" ]; then echo "not kept:$$failed"; exit 1; fi; echo "all kept"
+
+.PHONY: sim
+sim: $(READY) ## the simulation alone: SEEDS=20000 for more seeds, SEED=123 to see one again
+	@$(BIN)/pytest tests/sim $(ARGUMENTS)
