@@ -9,7 +9,7 @@ from tests.sim.network import Link
 from tests.sim.pair import Pair, Side
 from tests.unit.tunnel.engine.aioquic.harness import CODE, SMALL, MakePair, quic, with_limits
 
-from tunnel.engine.port import CONTROL_STREAM, Data, Event, Reset
+from tunnel.engine.port import CONTROL_STREAM, Data, Event, Reset, Writable
 from tunnel.engine.settings import KIB, MIB, EngineLimits
 
 WINDOW = SMALL.stream_window_floor_bytes
@@ -422,6 +422,16 @@ class TestSendCap:
         pair.run(2)
         assert rooms
         assert min(rooms) >= SMALL.send_cap_bytes // 4
+
+    def test_without_credit_of_its_own_a_stream_is_not_woken(self, pair: Pair) -> None:
+        stream = pair.client.open()
+        pair.server.reading = False
+        assert pair.client.send(stream, payload(WINDOW + 1)) == WINDOW
+        pair.run(2)
+        assert pair.client.events(Writable) == []
+        pair.server.consume(stream, WINDOW)
+        pair.run(1)
+        assert pair.client.events(Writable) == [Writable(stream)]
 
     def test_a_sliver_of_credit_wakes_a_stream_that_has_nothing_else_to_send(self, make_pair: MakePair) -> None:
         """A peer with tiny windows: credit that is never worthwhile must do."""
