@@ -164,14 +164,18 @@ class ProxyClient:
     def _on_shortage(self, error: OSError) -> None:
         self._log.error("cannot_accept", reason=error.strerror, connections=len(self._connections))
 
-    def replied(self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float) -> None:
+    def handshake_over(
+        self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float, *, answered: bool
+    ) -> None:
         """See `Observer`."""
-        self._metrics.replied(cause, seconds, answered=target is not None)
-        if cause is not Cause.NONE:
-            where = {} if target is None else {"target": str(target)}
-            self._log.warning("request_failed", peer=peer, cause=cause.label, detail=detail, **where)
+        self._metrics.handshake_over(cause, seconds, answered=answered)
+        where = {} if target is None else {"target": str(target)}
+        if cause is Cause.NONE:
+            self._log.debug("request_connected", peer=peer, **where, ms=round(seconds * 1000, 1))
+        elif cause is Cause.CANCELLED:
+            self._log.debug("request_cancelled", peer=peer, **where, detail=detail)
         else:
-            self._log.debug("request_connected", peer=peer, target=str(target), ms=round(seconds * 1000, 1))
+            self._log.warning("request_failed", peer=peer, **where, cause=cause.label, detail=detail)
 
     def closed(self, connection: SocksConnection) -> None:
         """See `Observer`."""

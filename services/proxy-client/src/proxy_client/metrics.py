@@ -28,10 +28,10 @@ class SocksMetrics:
             if cause is not Cause.NONE:
                 self._failures.labels(cause.label)
 
-    def replied(self, cause: Cause, seconds: float, *, answered: bool) -> None:
+    def handshake_over(self, cause: Cause, seconds: float, *, answered: bool) -> None:
         """A handshake is over. `answered` where a request got its reply; otherwise it never came to that."""
         if cause is not Cause.NONE:
             self._failures.labels(cause.label).inc()
-        if answered or cause in (Cause.COMMAND_NOT_SUPPORTED, Cause.ADDRESS_TYPE_NOT_SUPPORTED, Cause.BAD_REQUEST):
+        if answered:
             self._replies.labels(cause.reply.name.lower()).inc()
             self._seconds.observe(seconds)

@@ -26,8 +26,10 @@ from tunnel.target import Target
 class Observer(Protocol):
     """Who counts and logs."""
 
-    def replied(self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float) -> None:
-        """The handshake is over: by the reply to a request, or because there was none."""
+    def handshake_over(
+        self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float, *, answered: bool
+    ) -> None:
+        """The handshake is over: `answered` by the reply to a request, or because there was none."""
 
     def closed(self, connection: "SocksConnection") -> None:
         """The connection has left."""
@@ -58,6 +60,7 @@ class SocksConnection:
         self._handshake = Handshake(check_credentials)
         self._target: Target | None = None
         self._relay: Relay | None = None
+        self._told = False
         self._timer = poller.loop.call_later(timeout_s, self._timed_out)
         self._socket = TcpSocket(poller, sock, self, Cause.APPLICATION_RESET)
         self._socket.read_bytes_max = self._handshake.wanted
@@ -90,7 +93,7 @@ class SocksConnection:
         self._socket.abort()
 
     def on_error(self, cause: Cause) -> None:
-        self._observer.replied(self._peer, cause, "in the middle of its handshake", None, self._elapsed_s)
+        self._tell(cause, f"{cause.summary}, in the middle of the SOCKS handshake")
         self._end()
 
     def _timed_out(self) -> None:
@@ -104,7 +107,7 @@ class SocksConnection:
                 case Request(target, _):
                     self._request(target)
                 case Close(cause, detail):
-                    self._observer.replied(self._peer, cause, detail, None, self._elapsed_s)
+                    self._tell(cause, detail)
                     self._socket.leave(FAREWELL_S)
                     self._end()
 
@@ -121,7 +124,7 @@ class SocksConnection:
     def _replied(self, event: Replied) -> None:
         assert self._relay is not None
         reply = self._handshake.reply(event.cause, event.bound)
-        self._observer.replied(self._peer, event.cause, event.cause.summary, self._target, self._elapsed_s)
+        self._tell(event.cause, event.cause.summary)
         if event.cause is Cause.NONE:
             self._relay.write_reply(reply)
         else:
@@ -129,8 +132,11 @@ class SocksConnection:
 
     def _end(self) -> None:
         self._timer.cancel()
+        if not self._told:
+            self._tell(Cause.CANCELLED, "it ended before there was a reply")
         self._observer.closed(self)
 
-    @property
-    def _elapsed_s(self) -> float:
-        return self._clock() - self._began_at
+    def _tell(self, cause: Cause, detail: str) -> None:
+        self._told = True
+        seconds, answered = self._clock() - self._began_at, self._handshake.answered
+        self._observer.handshake_over(self._peer, cause, detail, self._target, seconds, answered=answered)

@@ -77,6 +77,8 @@ class Handshake:
 
     def __init__(self, check_credentials: CheckCredentials | None = None) -> None:
         self.state = State.GREETING
+        self.answered = False
+        """Whether the client was given a reply to a request: not where it was turned away before."""
         self._check_credentials = check_credentials
         self._buffer = bytearray()
         self._early_taken = 0
@@ -122,6 +124,7 @@ class Handshake:
         Raises RuntimeError where there is no request to answer.
         """
         self._go(State.ESTABLISHED if cause is Cause.NONE else State.CLOSED, expected=State.DECIDING)
+        self.answered = True
         return messages.reply(cause, bound)
 
     def take_early(self) -> bytes:
@@ -233,6 +236,7 @@ class Handshake:
 
     def _fail(self, cause: Cause, detail: str, answer: bytes | None = None) -> list[Event]:
         answer = _REFUSALS[self.state] if answer is None else answer
+        self.answered = self.state is State.REQUEST
         self._go(State.CLOSED)
         self._buffer.clear()
         events: list[Event] = [Write(answer)] if answer else []
