@@ -2,11 +2,14 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+import struct
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from proxy_client.app import ProxyClient
 from proxy_client.settings import ProxyClientSettings
@@ -21,6 +24,8 @@ PATIENCE_S = 15.0
 """The bound of every wait in these tests: far above what is expected, far below the test's own timeout."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Log = list[MutableMapping[str, Any]]
+"""Events as structlog has them: `event` is the name, `log_level` the level."""
 
 
 async def eventually(holds: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
@@ -29,6 +34,13 @@ async def eventually(holds: Callable[[], bool], what: str, within_s: float = PAT
     while not holds():
         assert asyncio.get_running_loop().time() < deadline, f"not within {within_s} s: {what}"
         await asyncio.sleep(0.01)
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Closes with a TCP reset."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
 
 
 @dataclass
@@ -108,6 +120,17 @@ class Tunnel:
             raise ConnectionRefusedError(head[1], f"SOCKS reply {head[1]}")
         return reader, writer
 
+    async def socks(self) -> Streams:
+        """A connection to the SOCKS listener on which nothing was said yet."""
+        return await asyncio.open_connection("127.0.0.1", self.client.address.port)
+
+    def at_client(self, metric: str, **labels: str) -> float:
+        """The value of one series of proxy-client's."""
+        return _value(self.client, metric, labels)
+
+    def at_server(self, metric: str, **labels: str) -> float:
+        return _value(self.server, metric, labels)
+
     async def quiet(self) -> None:
         """Nothing is left of any stream, on either side."""
         for session in (self.client._session, self.server._session):
@@ -118,6 +141,20 @@ class Tunnel:
         assert not self.server._driver.handlers
 
 
+def _value(program: ProxyClient | ProxyServer, metric: str, labels: dict[str, str]) -> float:
+    value = program._registry.get_sample_value(metric, labels)
+    assert value is not None, f"there is no {metric}{labels}"
+    return value
+
+
+@pytest.fixture
+def log() -> Iterator[Log]:
+    """What both programs log, as it happens. At the end nothing of it may be an error."""
+    with capture_logs() as events:
+        yield events
+    assert [event for event in events if event["log_level"] in ("error", "critical")] == []
+
+
 @pytest.fixture(scope="session")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("certificates")
@@ -126,9 +163,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def make_tunnel(certificates: Path) -> AsyncIterator[Callable[..., Awaitable[Tunnel]]]:
+async def make_tunnel(certificates: Path, log: Log) -> AsyncIterator[Callable[..., Awaitable[Tunnel]]]:
     """Makes tunnels with settings of the test's own; `server_` and `client_` in front say whose."""
     made: list[Tunnel] = []
+    faults: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
 
     async def make(**flags: object) -> Tunnel:
         tunnel = Tunnel(
@@ -143,6 +182,7 @@ async def make_tunnel(certificates: Path) -> AsyncIterator[Callable[..., Awaitab
     yield make
     for tunnel in made:
         await tunnel.stop()
+    assert faults == []
 
 
 @pytest.fixture

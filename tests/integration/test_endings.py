@@ -2,20 +2,18 @@
 
 import asyncio
 import socket
-import struct
 
 import pytest
-
-from tests.integration.conftest import PATIENCE_S, Target, Tunnel, eventually
+from tests.integration.conftest import PATIENCE_S, Target, Tunnel, eventually, reset
 
 PROMPT_S = 2.0
 """An ending is forwarded at once; this leaves room for a slow machine and none for a timeout of ours."""
 
 
-def reset(writer: asyncio.StreamWriter) -> None:
-    sock = writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    writer.transport.abort()
+async def write_for_ever(writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"x" * 65536)
+        await writer.drain()
 
 
 async def test_bytes_and_ends_in_both_directions(tunnel: Tunnel, target: Target) -> None:
@@ -122,9 +120,7 @@ async def test_f08_client_that_quits_early_frees_the_target(tunnel: Tunnel, targ
     reset(writer)
     async with asyncio.timeout(PATIENCE_S):
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while True:
-                far_writer.write(b"x" * 65536)
-                await far_writer.drain()
+            await write_for_ever(far_writer)
     await tunnel.quiet()
 
 
@@ -138,9 +134,7 @@ async def test_f08_client_that_closes_politely_in_the_middle(tunnel: Tunnel, tar
     writer.close()
     async with asyncio.timeout(PATIENCE_S):
         with pytest.raises((ConnectionResetError, BrokenPipeError)):
-            while True:
-                far_writer.write(b"x" * 65536)
-                await far_writer.drain()
+            await write_for_ever(far_writer)
     await tunnel.quiet()
 
 
