@@ -91,6 +91,18 @@ async def test_each_client_has_a_socket_of_its_own_towards_the_upstream(start: S
     assert [line.counts.forwarded for line in relay.lines.values()] == [2, 2]
 
 
+async def test_only_the_upstream_reaches_a_client(start: Started, peers: Any) -> None:
+    server, stranger, client = await peers(), await peers(), await peers()
+    _, link = await start(server.address)
+    client.send(b"hello", link)
+    _, seen = await server.next()
+
+    stranger.transport.sendto(b"forged", seen)
+    server.transport.sendto(b"real", seen)
+
+    assert (await client.next())[0] == b"real"
+
+
 async def test_a_client_above_the_cap_gets_nothing_through(
     start: Started, peers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

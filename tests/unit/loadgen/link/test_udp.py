@@ -1,6 +1,7 @@
 """Whole buffers over real sockets on loopback."""
 
 import socket
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -64,3 +65,11 @@ def test_a_segment_larger_than_the_way_ahead_is_not_sent(pair: tuple[UdpSocket, 
 
     assert sender.send(bytes(65_530), 65_530) == 0  # with its headers longer than an IPv4 packet
     assert drain(receiver) == []
+
+
+def test_datagrams_are_sent_whole_or_not_at_all(pair: tuple[UdpSocket, UdpSocket]) -> None:
+    if sys.platform != "linux":
+        pytest.skip("IP_MTU_DISCOVER is Linux's")
+    ip_mtu_discover, probe = 10, 3  # linux/in.h
+
+    assert pair[0].raw.getsockopt(socket.IPPROTO_IP, ip_mtu_discover) == probe
