@@ -56,6 +56,8 @@ class Connection:
     """The highest stream id that was seen; the control stream's at first."""
     unseen_qids: set[int] = field(default_factory=set)
     """Server: stream ids below the highest that were not seen yet, because packets overtake each other."""
+    promised_qid: int | None = None
+    """Server: the last stream that GOAWAY promised to process; those above it are not, in whatever order they come."""
     ping_payload: bytes = b""
     was_up: bool = False
 
@@ -66,7 +68,8 @@ class Connection:
     @property
     def empty(self) -> bool:
         """Whether no stream is on it, nor on its way: a lost packet may hold an OPEN that GOAWAY has promised."""
-        return not self.streams and not self.unseen_qids
+        promised_qid = self.highest_qid if self.promised_qid is None else self.promised_qid
+        return not self.streams and not any(qid <= promised_qid for qid in self.unseen_qids)
 
     @property
     def takes_streams(self) -> bool:

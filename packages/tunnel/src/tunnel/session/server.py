@@ -78,7 +78,8 @@ class ServerSession(Session):
         self._draining = True
         for connection in list(self._connections.values()):
             if connection.state is State.UP:
-                self._tell(connection, GoAway(connection.highest_qid))
+                connection.promised_qid = connection.highest_qid
+                self._tell(connection, GoAway(connection.promised_qid))
                 self._begin_leaving(connection)
             elif connection.state is State.GREETING:
                 self._turn_away(connection)
@@ -143,8 +144,8 @@ class ServerSession(Session):
             connection.unseen_qids.remove(qid)
         else:
             return None  # It was here and is retired.
-        if connection.state in (State.LEAVING, State.CLOSING) and qid > connection.highest_qid:
-            connection.highest_qid = qid
+        if connection.promised_qid is not None and qid > connection.promised_qid:
+            connection.highest_qid = max(connection.highest_qid, qid)
             self._bounce(connection, qid)
             return None
         return self._new_stream()
