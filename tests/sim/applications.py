@@ -7,7 +7,7 @@ Rules:
 - A program is `over` when both its directions have ended, as far as it can see, or when it has left.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from random import Random
 from socket import SHUT_WR
@@ -37,7 +37,7 @@ class Finish(Enum):
 class Script:
     """Sizes in bytes. `starts_after` bytes of the other one's (None: its end) come before the first byte is written."""
 
-    payload: bytes = b""
+    payload: bytes = field(default=b"", repr=False)
     starts_after: int | None = 0
     write_bytes: int = 4096
     write_pause_s: float = 0.0

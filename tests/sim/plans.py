@@ -103,6 +103,8 @@ class Plan:
 def random_plan(seed: int, transactions: int) -> Plan:
     """The plan of a seed, with up to so many transactions."""
     rng = Random(seed)
+    if rng.random() < 0.2:
+        return hasty_plan(seed, transactions, rng)
     plan = Plan(
         seed,
         tuple(random_transaction(rng) for _ in range(rng.randint(1, transactions))),
@@ -124,13 +126,41 @@ def random_plan(seed: int, transactions: int) -> Plan:
         case 4:
             return replace(plan, restart=Span(start, rng.choice([0.1, 1.0, 4.0, 12.0])))
         case 5:
-            return replace(plan, server_drains_s=start)
+            return replace(plan, server_drains_s=_while_one_asks(plan, rng))
         case 6:
             return replace(plan, client_drains_s=start)
         case 7:
             return replace(plan, client_dies_s=start)
         case _:
             return plan
+
+
+def hasty_plan(seed: int, transactions: int, rng: Random) -> Plan:
+    """Applications that come and go while packets overtake each other: what is said last may arrive first."""
+    plan = Plan(
+        seed,
+        tuple(hasty_transaction(rng) for _ in range(transactions)),
+        link=Link(0.02, jitter_s=0.03, loss=rng.choice([0, 0.15]), reorder=0.3, reorder_by_s=0.1),
+        faults=random_faults(rng),
+        heals_s=rng.uniform(3, 6),
+    )
+    return replace(plan, server_drains_s=_while_one_asks(plan, rng)) if rng.random() < 0.6 else plan
+
+
+def hasty_transaction(rng: Random) -> Transaction:
+    application = Script(
+        rng.randbytes(rng.choice([0, 10, 3_000])),
+        eager=rng.random() < 0.5,
+        finish=rng.choice([Finish.WHEN_WRITTEN, Finish.WHEN_WRITTEN, Finish.RESET, Finish.CLOSE, Finish.VANISH]),
+        patience_s=rng.uniform(0, 0.3),
+    )
+    target = Script(rng.randbytes(rng.choice([0, 10, 30_000])), finish=_random_finish(rng), patience_s=1.0)
+    return Transaction(application, target, starts_s=rng.uniform(0, 2), dial_s=rng.choice([0, 0.05, 0.3]))
+
+
+def _while_one_asks(plan: Plan, rng: Random) -> float:
+    """A time at which a request may be on its way."""
+    return rng.choice(plan.transactions).starts_s + plan.link.delay_s * rng.uniform(0, 4)
 
 
 def random_link(rng: Random) -> Link:
