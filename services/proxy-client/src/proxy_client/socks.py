@@ -76,7 +76,7 @@ class SocksConnection:
 
     def on_data(self, data: bytes) -> None:
         self._perform(self._handshake.receive(data))
-        if self._relay is None:
+        if not (self._relay or self._told):
             self._socket.read_bytes_max = self._handshake.wanted
 
     def on_eof(self) -> None:

@@ -273,6 +273,7 @@ class TcpSocket:
         """
         if not self._closed:
             self._events = _Farewell(self, self._poller.loop.call_later(linger_s, self.close))
+            self.read_bytes_max = READ_BYTES_MAX  # What is thrown away needs no small portions.
             self.finish()
             self.resume_reading()
             self._close_if_over()
