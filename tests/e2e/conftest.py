@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, TypeVar
@@ -25,6 +26,7 @@ from loadgen.stacks.project import compose_command, connect
 
 REQUIRE = "FINBACK_REQUIRE_DOCKER"
 SECONDS_A_TEST = 300  # the first one builds the images and starts the containers
+CI_PROMETHEUS = "finback-ci/prometheus:debian"
 HERE = Path(__file__).parent
 
 T = TypeVar("T")
@@ -103,6 +105,13 @@ class Containers:
         return code, json.loads((report / "verdict.json").read_text())
 
 
+def prometheus_image() -> dict[str, str]:
+    """The variable for docker-compose.yml where CI has made an image because none can be pulled; else nothing."""
+    with closing(connect()) as client:
+        made = client.images.list(filters={"reference": CI_PROMETHEUS})
+    return {"PROMETHEUS_IMAGE": CI_PROMETHEUS} if made and not os.environ.get("PROMETHEUS_IMAGE") else {}
+
+
 @pytest.fixture(scope="session")
 def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     """proxy-server, link (20 ms round trip), proxy-client, http-target and Prometheus; no generator yet."""
@@ -115,7 +124,7 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
         pytest.skip(str(error))
     settings = StackSettings(link=RTT_20_MS, logs_directory=tmp_path_factory.mktemp("logs"))
     with asyncio.Runner() as runner:
-        opened = compose_stack(settings, also=["prometheus"])
+        opened = compose_stack(settings, also=["prometheus"], environment=prometheus_image())
         stack = runner.run(opened.__aenter__())
         try:
             yield Containers(stack, runner.run)
