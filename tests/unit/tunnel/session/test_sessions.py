@@ -13,7 +13,7 @@ from tunnel.session.client import ClientSession
 from tunnel.session.events import Ending
 from tunnel.session.server import ServerSession
 from tunnel.session.settings import SessionSettings
-from tunnel.wire.messages import Direction, GoAway
+from tunnel.wire.messages import Direction
 
 RESTART_BOUND_S = 5.0
 DEAD_BOUND_S = 12.0
@@ -268,8 +268,7 @@ def test_streams_that_a_draining_server_did_not_process_are_replayed(pair: Pair)
     first = next(iter(pair.client.session._connections))
     session = server_session(pair)
     connection = session._connections[next(iter(session._connections))]
-    session._tell(connection, GoAway(connection.highest_qid))
-    session._begin_leaving(connection)
+    session._send_away(connection)
     stream = client_session(pair).open(TARGET, b"early bytes", pair.world.now)
     client_session(pair).finish(stream, pair.world.now)
     assert pair.run(10, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)

@@ -78,11 +78,15 @@ class ServerSession(Session):
         self._draining = True
         for connection in list(self._connections.values()):
             if connection.state is State.UP:
-                connection.promised_qid = connection.highest_qid
-                self._tell(connection, GoAway(connection.promised_qid))
-                self._begin_leaving(connection)
+                self._send_away(connection)
             elif connection.state is State.GREETING:
                 self._turn_away(connection)
+
+    def _send_away(self, connection: Connection) -> None:
+        """GOAWAY: what is known of it so far is still processed."""
+        connection.promised_qid = connection.highest_qid
+        self._tell(connection, GoAway(connection.promised_qid))
+        self._begin_leaving(connection)
 
     def _turn_away(self, connection: Connection) -> None:
         """Nothing of it was acted on, so the client can take all of it elsewhere."""
