@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sim.network import Link
 from tests.sim.pair import CLIENT, SERVER, Pair
-from tests.unit.tunnel.engine.aioquic.harness import MakePair, endpoint, quic, with_limits
+from tests.unit.tunnel.engine.aioquic.harness import CODE, MakePair, endpoint, quic, with_limits
 
 from tunnel.engine.aioquic.endpoint import MAX_SEGMENTS, MAX_TRANSMIT_BYTES, coalesce, split
 from tunnel.engine.port import CONTROL_STREAM, Address, Connected, Data, Transmit
@@ -127,6 +127,24 @@ def test_a_buffer_of_many_datagrams_is_one_event_a_stream(wide: Pair) -> None:
         events.append(happened[1])
     assert sorted(event.stream for event in events if isinstance(event, Data)) == streams
     assert sum(len(event.data) for event in events if isinstance(event, Data)) == 15_000
+
+
+def test_what_nobody_has_polled_yet_is_not_reported_after_stop(wide: Pair) -> None:
+    """Several buffers come in before the session looks at the first of their events."""
+    client, server = endpoint(wide.client), endpoint(wide.server)
+    stopped, other = wide.client.open(), wide.client.open()
+    for _ in range(3):
+        for stream in (stopped, other):
+            wide.client.send(stream, b"x")
+        while (transmit := client.poll_transmit(wide.world.now)) is not None:
+            server.receive(transmit.data, transmit.segment_size, CLIENT, wide.world.now)
+    happened = server.poll_event()
+    assert happened == (wide.server.connection, Data(stopped, b"x", False))
+    wide.server.stop(stopped, CODE)
+    left = []
+    while (happened := server.poll_event()) is not None:
+        left.append(happened[1])
+    assert left == [Data(other, b"x", False)] * 3
 
 
 def test_datagrams_of_several_connections_in_one_buffer_find_their_way(make_pair: MakePair) -> None:

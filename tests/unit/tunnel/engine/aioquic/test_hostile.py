@@ -191,6 +191,20 @@ class TestFaults:
         assert_empty(endpoint(pair.server))
 
     @pytest.mark.failure("F21")
+    def test_in_a_flush_tells_the_peer_with_the_next_one(self, pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+        inside = quic(pair.server)
+        works = inside.datagrams_to_send
+
+        def fail_once(now: float) -> None:
+            monkeypatch.setattr(inside, "datagrams_to_send", works)
+            raise RuntimeError("planted")
+
+        monkeypatch.setattr(inside, "datagrams_to_send", fail_once)
+        pair.server.engine.ping(pair.server.connection)
+        pair.until(lambda: pair.client.closed is not None, 0.05)
+        assert pair.client.closed == Closed(Cause.INTERNAL, Cause.INTERNAL.summary, by_peer=True)
+
+    @pytest.mark.failure("F21")
     @pytest.mark.parametrize("method", ["datagrams_to_send", "handle_timer", "next_event"])
     def test_for_good_leaves_nothing_behind(self, pair: Pair, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
         def fail(*args: Any) -> None:
