@@ -80,6 +80,11 @@ def forgets_early_bytes(original: Any, self: ClientSession, target: Any, early: 
     return original(self, target, b"", now)
 
 
+def tries_the_same_connection(original: Any, self: ClientSession, stream: Any) -> None:
+    self._replay(stream)
+    self._place_waiting()
+
+
 def eof_waits_for_the_other_half(original: Any, self: Relay) -> None:
     if self._read_over:
         original(self)
@@ -119,7 +124,7 @@ MUTANTS: dict[str, tuple[type, str, Fault]] = {
     "closing does not wait for the PONG": (Session, "_begin_closing", closes_at_once),
     "leaving does not wait for streams": (Session, "_begin_leaving", closes_with_streams),
     "replays are forgotten": (ClientSession, "_can_replay", never),
-    "GOAWAY may not come late": (ClientSession, "_retry", nothing),
+    "a late GOAWAY is not expected": (ClientSession, "_retry", tries_the_same_connection),
     "silence is never noticed": (Liveness, "check", all_is_well),
 }
 
