@@ -16,8 +16,6 @@ tests/unit/tunnel/engine/aioquic/test_canaries.py fails within seconds when a re
 """
 
 from collections.abc import Iterable
-from enum import Enum, auto
-from itertools import islice
 from typing import Any, cast
 
 from aioquic.quic.configuration import QuicConfiguration
@@ -40,11 +38,9 @@ from cryptography.x509 import Certificate
 
 from tunnel.engine.aioquic.credit import ConnectionCredit, StreamCredit, WindowBudget
 from tunnel.engine.aioquic.recovery import Pacer
+from tunnel.engine.aioquic.streams import Receiving, Sending, SendTurns, StreamRecord
 from tunnel.engine.port import CONTROL_STREAM, Stats
 from tunnel.engine.settings import KIB, EngineLimits
-
-SHARE_BYTES = 16 * KIB
-"""What each stream that waits for the send cap is offered in its turn, at least."""
 
 WORTHWHILE_BYTES = 4 * KIB
 """A stream is woken for so much credit, or for any when it has nothing left to send."""
@@ -54,38 +50,6 @@ KEY_UPDATE_PACKETS = 2**22
 
 aioquic never does it by itself. It costs about a round trip's packets from the peer, which are then sent again.
 """
-
-
-class Sending(Enum):
-    OPEN = auto()
-    FINISHED = auto()
-    """FIN was written; it may still be lost, repeated, or overtaken by a reset."""
-    RESET = auto()
-    """By us, or by the peer's STOP_SENDING."""
-
-
-class Receiving(Enum):
-    OPEN = auto()
-    FINISHED = auto()
-    """The peer's FIN was delivered. Bytes before it may still wait for their reader."""
-    DISCARDING = auto()
-    """Stopped here or reset by the peer: nothing is reported or consumed any more, everything is credited."""
-
-
-class _Record:
-    """What aioquic does not keep of a stream."""
-
-    __slots__ = ("credit", "delivered_bytes", "receiving", "sending")
-
-    def __init__(self, credit: StreamCredit) -> None:
-        self.credit = credit
-        self.delivered_bytes = 0
-        self.receiving = Receiving.OPEN
-        self.sending = Sending.OPEN
-
-    @property
-    def unread_bytes(self) -> int:
-        return self.delivered_bytes - self.credit.consumed_bytes
 
 
 class Connection(QuicConnection):
@@ -107,14 +71,12 @@ class Connection(QuicConnection):
         self._credit = ConnectionCredit(
             limits.max_streams, limits.stream_window_floor_bytes, limits.control_window_bytes
         )
-        self._records: dict[int, _Record] = {}
+        self._records: dict[int, StreamRecord] = {}
         self._lingering: set[int] = set()
         """Streams that aioquic has finished with while delivered bytes wait for their reader."""
         self._accepted_bytes = 0
         self._dropped_bytes = 0
-        self._short_of_credit: dict[int, None] = {}
-        self._short_of_room: dict[int, None] = {}
-        """Streams whose `write` came up short, and of what; longest wait first."""
+        self._turns = SendTurns(limits.send_cap_bytes)
         self._wants_stream = False
         self._ping_number = 0
         self._update_keys_at = KEY_UPDATE_PACKETS
@@ -163,37 +125,21 @@ class Connection(QuicConnection):
             return 0
         size = len(data)
         credit = _credit_left(stream)
-        room = size if stream_id == CONTROL_STREAM else self._room(stream_id)
+        room = size if stream_id == CONTROL_STREAM else self._turns.share(stream_id, self._unsent_bytes())
         taken = max(0, min(size, credit, room))
         if taken:
             # The send buffer copies it, so a view is as good as bytes.
             self.send_stream_data(stream_id, cast("bytes", data if taken == size else data[:taken]))
             self._accepted_bytes += taken
-            self._stop_waiting(stream_id)
+            self._turns.leave(stream_id)
         if taken < size:
             self.flow_control_waits += 1
-            waiting = self._short_of_credit if taken == credit else self._short_of_room
-            waiting.setdefault(stream_id)
+            self._turns.wait(stream_id, for_credit=taken == credit)
         return taken
 
     def take_writable(self) -> list[int]:
-        """The waiting streams that have credit and room again, in turn; they wait no longer."""
-        writable: list[int] = []
-        for stream_id in [stream_id for stream_id in self._short_of_credit if self._has_credit(stream_id)]:
-            del self._short_of_credit[stream_id]
-            if stream_id == CONTROL_STREAM:
-                writable.append(stream_id)
-            else:
-                self._short_of_room.setdefault(stream_id)
-        if self._short_of_room:
-            cap = self._limits.send_cap_bytes
-            room = cap - self._unsent_bytes()
-            # A quarter of the cap at least, so that a wake-up is worth its cost; three quarters keep the line busy.
-            turns = -(-room // SHARE_BYTES) if 4 * room >= cap else 0
-            for stream_id in list(islice(self._short_of_room, turns)):
-                del self._short_of_room[stream_id]
-                writable.append(stream_id)
-        return writable
+        """The waiting streams that have credit and room again; they wait no longer."""
+        return self._turns.take_ready(self._unsent_bytes, self._has_credit)
 
     def finish(self, stream_id: int) -> None:
         record = self._records.get(stream_id)
@@ -427,14 +373,14 @@ class Connection(QuicConnection):
     def _stream_available(self) -> bool:
         return self._handshake_complete and self.get_next_available_stream_id() // 4 < self._remote_max_streams_bidi
 
-    def _record(self, stream_id: int) -> _Record:
+    def _record(self, stream_id: int) -> StreamRecord:
         record = self._records.get(stream_id)
         if record is None:
             credit = StreamCredit(self._limits.stream_window_floor_bytes, self.now)
-            record = self._records[stream_id] = _Record(credit)
+            record = self._records[stream_id] = StreamRecord(credit)
         return record
 
-    def _discard_arrivals(self, stream_id: int, record: _Record) -> None:
+    def _discard_arrivals(self, stream_id: int, record: StreamRecord) -> None:
         """Credits the connection with all that the peer has used of the stream. Later bytes come here again."""
         stream = self._streams.get(stream_id)
         used = record.delivered_bytes if stream is None else stream.receiver.highest_offset
@@ -445,9 +391,9 @@ class Connection(QuicConnection):
         if stream is None:
             self._forget(stream_id, record)
 
-    def _end_sending(self, stream_id: int, record: _Record, sending: Sending) -> None:
+    def _end_sending(self, stream_id: int, record: StreamRecord, sending: Sending) -> None:
         record.sending = sending
-        self._stop_waiting(stream_id)
+        self._turns.leave(stream_id)
 
     def _discard(self, stream: QuicStream) -> None:
         """Both directions have ended, and everything that was sent or reset is acknowledged."""
@@ -456,7 +402,7 @@ class Connection(QuicConnection):
         if (record := self._records.get(stream_id)) is not None:
             self._forget(stream_id, record)
 
-    def _forget(self, stream_id: int, record: _Record) -> None:
+    def _forget(self, stream_id: int, record: StreamRecord) -> None:
         """Drops the record of a discarded stream, once nothing of it waits for a reader."""
         if record.unread_bytes > 0:
             self._lingering.add(stream_id)
@@ -480,16 +426,6 @@ class Connection(QuicConnection):
         if control is not None:
             unsent -= control.sender._buffer_stop - control.sender.highest_offset
         return unsent
-
-    def _room(self, stream_id: int) -> int:
-        """What the send cap leaves to one stream: only a share while others wait for it."""
-        room = self._limits.send_cap_bytes - self._unsent_bytes()
-        others = len(self._short_of_room) - (stream_id in self._short_of_room)
-        return min(room, max(SHARE_BYTES, room // (1 + others)))
-
-    def _stop_waiting(self, stream_id: int) -> None:
-        self._short_of_credit.pop(stream_id, None)
-        self._short_of_room.pop(stream_id, None)
 
     def _drop_unsent(self, stream: QuicStream) -> None:
         """A reset stream sends no more: its bytes leave the cap, and the memory."""
