@@ -9,7 +9,7 @@ from tests.sim.network import Link
 from tests.sim.pair import CLIENT, Pair
 from tests.unit.tunnel.engine.conftest import SMALL, MakePair
 
-from tunnel.engine.port import CONTROL_STREAM, Closed, Connected, Data, Writable
+from tunnel.engine.port import CONTROL_STREAM, Closed, Connected, Data, Event, Writable
 from tunnel.engine.settings import KIB, EngineLimits
 from tunnel.errors import Cause
 
@@ -237,12 +237,18 @@ class TestEndings:
 
     def test_stop_within_an_event_silences_what_was_received_with_it(self, pair: Pair) -> None:
         stream = open_stream(pair)
-        pair.server.on_event = lambda event: (
-            pair.server.stop(stream, CODE) if isinstance(event, Data) and event.stream == stream else None
-        )
+        received = pair.server.received[stream]
+        at_stop: list[int] = []
+
+        def stop(event: Event) -> None:
+            if isinstance(event, Data) and event.stream == stream and not at_stop:
+                at_stop.append(len(received))
+                pair.server.stop(stream, CODE)
+
+        pair.server.on_event = stop
         pair.client.write(stream, bytes(WINDOW), end=True)
-        pair.until(lambda: stream in pair.client.stopped or not pair.client.waits(stream))
-        pair.run(2)
+        pair.run(5)
+        assert at_stop == [len(received)]
         assert stream not in pair.server.ended
         assert stream not in pair.server.resets
 
@@ -392,6 +398,21 @@ class TestStreamLimit:
         pair.server.finish(opened[-1])
         pair.until(lambda: pair.client.streams_available == 1)
         assert pair.client.open() > opened[-1]
+
+    @pytest.mark.failure("F09")
+    def test_a_stream_that_ended_counts_until_it_is_read(self, pair: Pair) -> None:
+        """Else unread bytes would grow with the number of streams."""
+        open_stream(pair)
+        pair.server.reading = False
+        while (stream := pair.client.engine.open(pair.client.connection)) is not None:
+            pair.client.write(stream, bytes(1000), end=True)
+            pair.until_ended(pair.server, stream)
+            pair.server.finish(stream)
+        pair.run(3)
+        assert len(pair.server.ended) == SMALL.max_streams - 2
+        assert pair.client.streams_available == 0
+        pair.server.consume_all()
+        pair.until(lambda: pair.client.streams_available == 1)
 
     def test_a_stream_that_ended_makes_room_for_thousands(self, make_pair: MakePair) -> None:
         pair = make_pair(link=Link(delay_s=0.001)).connect()
@@ -546,6 +567,22 @@ class TestBadPaths:
         pair.server.stop(stopped, CODE)
         pair.client.reset(reset, CODE)
         pair.until(lambda: pair.client.stopped == {stopped: CODE} and pair.server.resets == {reset: CODE}, 60)
+
+    @pytest.mark.failure("F15")
+    @pytest.mark.parametrize("seed", range(5))
+    def test_streams_come_back_even_if_the_news_of_it_is_lost(self, make_pair: MakePair, seed: int) -> None:
+        pair = make_pair(link=Link(delay_s=0.01, jitter_s=0.01, loss=0.2), seed=seed).connect()
+        pair.server.on_event = lambda event: (
+            pair.server.finish(event.stream) if isinstance(event, Data) and event.end else None
+        )
+        ours = set()
+        for _ in range(100):
+            while (stream := pair.client.engine.open(pair.client.connection)) is None:
+                seen = pair.client.streams_available
+                pair.until(partial(lambda seen: pair.client.streams_available > seen, seen), 60)
+            ours.add(stream)
+            pair.client.write(stream, bytes(3_000), end=True)
+        pair.until(lambda: ours <= pair.client.ended, 120)
 
     @pytest.mark.parametrize("noise", [b"", b"\0", b"\xff" * 20, bytes(1200), bytes(range(256)) * 6])
     def test_noise_changes_nothing(self, pair: Pair, noise: bytes) -> None:
