@@ -62,7 +62,8 @@ def upload(serving: Serving, directory: Path) -> None:
         return answer.returncode == 0 and json.loads(answer.stdout) == expected
 
     began = time.monotonic()
-    report("200 MB up, digest right", f"{time.monotonic() - began:.1f} s", digest(0))
+    right = int(digest(0))
+    report("200 MB up, digest right", f"{time.monotonic() - began:.1f} s", right == 1)
     began = time.monotonic()
     with ThreadPoolExecutor(AT_A_TIME) as pool:
         right = sum(pool.map(digest, range(AT_A_TIME)))
