@@ -6,6 +6,8 @@ Rules:
 - `detail` is for people: one printable line, whatever the peer wrote.
 """
 
+import re
+
 from aioquic.quic.events import ConnectionTerminated
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.tls import AlertDescription
@@ -18,6 +20,9 @@ DETAIL_LENGTH = 200
 
 _IDLE = "Idle timeout"
 """What aioquic writes where no packet came for too long: the only mark of it."""
+
+_NAME_IN_CERTIFICATE = re.compile(r"\w+Pattern\(pattern=(?:b|\w+\()'([^']*)'\)*")
+"""A name as aioquic quotes it in the reason: DNSPattern(pattern=b'proxy.test')."""
 
 _CERTIFICATE_ALERTS = frozenset(
     {
@@ -49,7 +54,8 @@ def closed_by_transport(event: ConnectionTerminated, *, by_peer: bool, establish
         cause = Cause.SERVER_BUSY
     elif event.error_code - QuicErrorCode.CRYPTO_ERROR in _CERTIFICATE_ALERTS:
         cause = Cause.CERTIFICATE_REFUSED
-    return Closed(cause, one_line(f"{_name(event.error_code)}: {event.reason_phrase or cause.summary}"), by_peer)
+    reason = _NAME_IN_CERTIFICATE.sub(r"\1", event.reason_phrase) or cause.summary
+    return Closed(cause, one_line(f"{_name(event.error_code)}: {reason}"), by_peer)
 
 
 def one_line(text: str) -> str:
