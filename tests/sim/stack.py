@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from tests.sim.applications import Application, Program
 from tests.sim.kernel import Host, VirtualSocket
+from tests.sim.witnesses import EventOrder
 from tests.sim.world import World
 
 from proxy_client.socks import SocksConnection
@@ -58,6 +59,7 @@ class Proxy:
         self.faults: list[Exception] = []
         self.loop = cast(asyncio.AbstractEventLoop, host)
         self.poller = cast(Poller, host)
+        EventOrder(session)
         self.driver = VirtualDriver(
             self.loop,
             session,
