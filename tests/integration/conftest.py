@@ -64,6 +64,7 @@ class Tunnel:
     client_flags: dict[str, object] = field(default_factory=dict)
     stops: list[Stop] = field(default_factory=list)
     tasks: list[asyncio.Task[int]] = field(default_factory=list)
+    applications: list[asyncio.StreamWriter] = field(default_factory=list)
     server: ProxyServer = field(init=False)
     client: ProxyClient = field(init=False)
 
@@ -71,12 +72,11 @@ class Tunnel:
         self.server = await self.start_server(LOOPBACK)
         settings = ProxyClientSettings(
             listen=LOOPBACK,
-            server=self.server.address,
             server_name="proxy-server",
             ca_file=self.certificates / "ca.pem",
             token_file=self.certificates / "token",
             metrics_listen=LOOPBACK,
-            **self.client_flags,  # type: ignore[arg-type]
+            **({"server": self.server.address} | self.client_flags),  # type: ignore[arg-type]
         )
         self.client = ProxyClient(settings)
         self._run(self.client.run)
@@ -106,10 +106,12 @@ class Tunnel:
             stop.request()
             async with asyncio.timeout(PATIENCE_S):
                 await task
+        for writer in self.applications:
+            writer.transport.abort()
 
     async def connect(self, target: Address, early: bytes = b"") -> Streams:
         """A connection through the tunnel; `early` goes out with the request."""
-        reader, writer = await asyncio.open_connection("127.0.0.1", self.client.address.port)
+        reader, writer = await self.socks()
         writer.write(b"\x05\x01\x00")
         async with asyncio.timeout(PATIENCE_S):
             assert await reader.readexactly(2) == b"\x05\x00"
@@ -122,7 +124,9 @@ class Tunnel:
 
     async def socks(self) -> Streams:
         """A connection to the SOCKS listener on which nothing was said yet."""
-        return await asyncio.open_connection("127.0.0.1", self.client.address.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.client.address.port)
+        self.applications.append(writer)
+        return reader, writer
 
     def at_client(self, metric: str, **labels: str) -> float:
         """The value of one series of proxy-client's."""

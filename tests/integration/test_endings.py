@@ -285,7 +285,7 @@ async def test_f22_bytes_behind_the_request_are_handed_on(tunnel: Tunnel, target
 
 
 async def test_half_close_before_the_reply_is_forwarded(tunnel: Tunnel, target: Target) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", tunnel.client.address.port)
+    reader, writer = await tunnel.socks()
     request = b"\x05\x01\x00\x01" + socket.inet_aton("127.0.0.1") + target.address.port.to_bytes(2, "big")
     writer.write(b"\x05\x01\x00" + request + b"all I have to say")
     writer.write_eof()
