@@ -2,8 +2,8 @@
 
 Rules:
 - The plan decides everything: the same plan on the same code gives the same run.
-- Safety is checked while it runs, where it could break: in the programs (bytes and ends), in the receipts (DONE once),
-  in the drivers (no exception).
+- Safety is checked while it runs, where it could break: in the programs (bytes and ends), by the witnesses (DONE once,
+  events in order), in the drivers (no exception), in the ledgers (no more unread bytes than windows).
 - Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
   its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
   left at either proxy, no socket is open, and the ledgers balance. Then both drain, and nothing is left at all.
