@@ -212,6 +212,30 @@ def test_f23_without_rescue_the_end_is_missing(make_pair: Callable[..., Pair]) -
     assert stream not in pair.client.endings
 
 
+@pytest.mark.failure("F12")
+@pytest.mark.failure("F15")
+@pytest.mark.parametrize("left_by", ["client", "server"])
+def test_f12_f15_who_leaves_behind_the_end_gives_credit_and_stream_back(
+    make_pair: Callable[..., Pair], left_by: str
+) -> None:
+    """All bytes and the FIN are there, nobody has taken them, and the socket breaks: again and again."""
+    pair = make_pair(limits=EngineLimits(max_streams=16))
+    taker = pair.client if left_by == "client" else pair.server
+    taker.takes_bytes = False
+    taker.session.ended = lambda *_: None  # type: ignore[method-assign]
+    for _ in range(50):
+        stream, far = pair.open()
+        sender, outgoing, incoming = (
+            (pair.server.session, far, stream) if left_by == "client" else (pair.client.session, stream, far)
+        )
+        assert sender.send(outgoing, b"x" * 200_000, pair.world.now) == 200_000, "credit was not given back"
+        sender.finish(outgoing, pair.world.now)
+        assert pair.run(5, lambda incoming=incoming: incoming in taker.endings)  # type: ignore[misc]
+        taker.session.reset(incoming, Cause.APPLICATION_RESET, pair.world.now)
+        taker.session.stop(incoming, Cause.APPLICATION_RESET, pair.world.now)
+        assert pair.run(5, lambda: quiet(pair))
+
+
 def test_slow_reader_is_no_rescue(pair: Pair) -> None:
     """END is sent, because DONE does not come; the FIN is there, so nothing is rescued."""
     stream, far = pair.open()

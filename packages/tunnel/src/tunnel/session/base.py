@@ -422,10 +422,11 @@ class Session(ABC):
             half.state, half.ending = ReceiveState.ENDED, Ending.CLOSED
             self._count_half_closed(stream, +1)
             self._watch_progress(stream)
-            if stream.connection is not None and stream.qid is not None:
-                self._engine.stop(stream.connection, stream.qid, cause.code)
         elif half.ending is Ending.EOF:
             half.ending = Ending.CLOSED  # It came, but its application did not live to take it.
+        # Also behind a FIN: what nobody will take has to be given back, or it holds a stream for ever (F12, F15).
+        if stream.connection is not None and stream.qid is not None:
+            self._engine.stop(stream.connection, stream.qid, cause.code)
         self._receipt(stream)
 
     # Sending.
