@@ -58,11 +58,17 @@ class Generator:
             # Also where it is late already: what is in flight has to have its turn.
             await asyncio.sleep(max(due_s - self._clock(), 0.0))
             if ends:
+                await self._until(due_s)
                 return
             if duration_s is not None and self._clock() > begins_s + duration_s + OVERTIME_S:
                 self._drop(arrival)
             else:
                 self.start(arrival, due_s)
+
+    async def _until(self, due_s: float) -> None:
+        """uvloop rounds to milliseconds and may wake up early; a load that was asked for 30 s lasts no less."""
+        while (left_s := due_s - self._clock()) > 0:
+            await asyncio.sleep(left_s)
 
     async def settle(self, within_s: float) -> int:
         """Waits until nothing is in flight, then aborts the rest and returns how many that were."""

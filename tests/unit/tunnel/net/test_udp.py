@@ -341,3 +341,13 @@ def test_a_host_that_is_none_leaves_nothing_behind() -> None:
         bound_socket("192.0.2.999", 0, socket.SOCK_DGRAM)
     with bound_socket("127.0.0.1", 0, socket.SOCK_DGRAM) as taken, pytest.raises(OSError, match="in use"):
         bound_socket("127.0.0.1", taken.getsockname()[1], socket.SOCK_DGRAM)
+
+
+async def test_datagrams_are_not_fragmented() -> None:
+    """The size of a datagram that arrived proves something about the path only if nobody may cut it up."""
+    sock = bound_socket("127.0.0.1", 0, socket.SOCK_DGRAM)
+    endpoint = UdpEndpoint(asyncio.get_running_loop(), sock, lambda batch: None)
+    try:
+        assert sock.getsockopt(socket.IPPROTO_IP, 10) == 3  # IP_MTU_DISCOVER, IP_PMTUDISC_PROBE
+    finally:
+        endpoint.close()

@@ -45,6 +45,11 @@ _SEGMENTS_MAX: Final = 64  # UDP_MAX_SEGMENTS of the first kernels with UDP_SEGM
 _PAYLOAD_BYTES_MAX: Final = 65487  # 65,535 less 40 of IPv6 and 8 of UDP, the smaller of the families' bounds.
 _OFF: Final = 0
 
+# linux/in.h and linux/in6.h; the socket module does not name them.
+_IP_MTU_DISCOVER: Final = 10
+_IPV6_MTU_DISCOVER: Final = 23
+_PMTUDISC_PROBE: Final = 3
+
 # EIO: no checksum offload on the way out. EINVAL, EMSGSIZE: the segment does not fit the interface or the path.
 _SEGMENTATION_REFUSED: Final = (errno.EIO, errno.EINVAL, errno.EMSGSIZE, errno.EOPNOTSUPP)
 
@@ -88,6 +93,7 @@ class UdpEndpoint:
         self.address: Address = sock.getsockname()
         self.receive_buffer_bytes = _grow(sock, socket.SO_RCVBUF)
         self.send_buffer_bytes = _grow(sock, socket.SO_SNDBUF)
+        _forbid_fragments(sock)
         self.coalesced_receive = offload and _enable_gro(sock)
         self._segment_bytes_max = _PAYLOAD_BYTES_MAX // 2 if offload and _has_segmentation(sock) else _OFF
         self._loop = loop
@@ -278,6 +284,21 @@ def _grow(sock: socket.socket, option: int) -> int:
     except OSError:
         pass
     return sock.getsockopt(socket.SOL_SOCKET, option) // 2
+
+
+def _forbid_fragments(sock: socket.socket) -> None:
+    """RFC 9000 section 14: a datagram that does not fit the path is lost, not cut up, or its size would prove nothing.
+
+    PROBE and not DO: what the kernel believes of the path is the engine's to find out.
+    """
+    options = [(socket.IPPROTO_IP, _IP_MTU_DISCOVER)]
+    if sock.family == socket.AF_INET6:
+        options.append((socket.IPPROTO_IPV6, _IPV6_MTU_DISCOVER))
+    for level, option in options:
+        try:
+            sock.setsockopt(level, option, _PMTUDISC_PROBE)
+        except OSError:
+            pass
 
 
 def _enable_gro(sock: socket.socket) -> bool:
