@@ -67,7 +67,7 @@ class Generator:
 
     async def _until(self, due_s: float) -> None:
         """uvloop rounds to milliseconds and may wake up early; a load that was asked for 30 s lasts no less."""
-        while (left_s := due_s - self._clock()) > 0:
+        while (left_s := due_s - self._clock()) > 0:  # noqa: ASYNC110 -- a time, not an event.
             await asyncio.sleep(left_s)
 
     async def settle(self, within_s: float) -> int:
