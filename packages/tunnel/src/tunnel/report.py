@@ -5,6 +5,7 @@ Rules:
   the number of those between (`repeated`). What changes is said at once, and the metrics count everything.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _REPETITIVE: Final = ("connection_failed", "server_not_found", "end_rescued", "i
 
 @dataclass(slots=True)
 class _Repeated:
-    next_at: float
+    next_at: float = -math.inf
     interval_s: float = REPEAT_MIN_S
     left_out: int = 0
 
@@ -44,15 +45,13 @@ class Repeats:
         level, name, fields = line
         if name not in _REPETITIVE:
             return line
-        now, key = self._clock(), (name, fields.get("cause"))
-        seen = self._seen.get(key)
-        if seen is None or now >= seen.next_at + REPEAT_MAX_S:  # The first one, or the first after a long quiet time.
-            self._seen[key] = _Repeated(now + REPEAT_MIN_S)
-            return line
+        now = self._clock()
+        seen = self._seen.setdefault((name, fields.get("cause")), _Repeated())
         if now < seen.next_at:
             seen.left_out += 1
             return None
-        seen.interval_s = min(2 * seen.interval_s, REPEAT_MAX_S)
+        is_news = now >= seen.next_at + REPEAT_MAX_S  # The first one, or the first after a long quiet time.
+        seen.interval_s = REPEAT_MIN_S if is_news else min(2 * seen.interval_s, REPEAT_MAX_S)
         seen.next_at = now + seen.interval_s
         left_out, seen.left_out = seen.left_out, 0
         return level, name, fields | ({"repeated": left_out} if left_out else {})

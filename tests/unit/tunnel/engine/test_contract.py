@@ -119,7 +119,7 @@ class TestBytes:
             assert pair.server.received[stream] == payload(20_000, seed)
 
     @pytest.mark.failure("F16")
-    def test_two_opens_before_either_writes_are_two_streams(self, pair: Pair) -> None:
+    def test_f16_two_opens_before_either_writes_are_two_streams(self, pair: Pair) -> None:
         first, second = pair.client.open(), pair.client.open()
         assert first != second
         pair.client.write(second, b"second", end=True)
@@ -357,7 +357,7 @@ class TestFlowControl:
         pair.until_ended(pair.server, free)
 
     @pytest.mark.failure("F12")
-    def test_bytes_of_aborted_streams_are_credited_back(self, make_pair: MakePair) -> None:
+    def test_f12_bytes_of_aborted_streams_are_credited_back(self, make_pair: MakePair) -> None:
         pair = make_pair(link=Link(delay_s=0.001)).connect()
         open_stream(pair)
         pair.server.reading = False

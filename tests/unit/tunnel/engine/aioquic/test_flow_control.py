@@ -222,7 +222,7 @@ class TestAborted:
     @pytest.mark.failure("F12")
     @pytest.mark.failure("F20")
     @pytest.mark.parametrize("how", ["reset", "stop"])
-    def test_100_000_aborted_streams_leave_full_credit_and_no_trace(
+    def test_f12_100_000_aborted_streams_leave_full_credit_and_no_trace(
         self, make_pair: MakePair, how: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         pair = make_pair(with_limits(max_streams=128, stream_window_floor_bytes=16 * KIB), FAST).connect()
