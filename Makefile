@@ -40,7 +40,7 @@ ARGUMENTS ?=
 
 .PHONY: soak
 soak: $(READY) ## the 30-second soak on the local stack (ARGUMENTS="--duration 5m" and the like)
-	@$(BIN)/loadgen soak --stack local $(ARGUMENTS)
+	@$(BIN)/loadgen soak --stack local --log-format text $(ARGUMENTS)
 
 .PHONY: serve
 serve: $(READY) ## the local stack in the foreground: SOCKS5 on 127.0.0.1:1080, http-target on 127.0.0.1:8080
