@@ -168,6 +168,8 @@ class ClientSession(Session):
 
     def _compare_instances(self, *, suspect: Connection, newer: Connection) -> None:
         restarted = newer.was_up and suspect.was_up and newer.instance_id != suspect.instance_id
+        if suspect.state is not State.UP:
+            return  # Where a server drains, another instance is what is expected: only silence tells.
         if suspect.liveness.suspect and restarted and newer.started_at > suspect.started_at:
             self._kill(suspect, Cause.PEER_RESTARTED, Cause.PEER_RESTARTED.summary)
 
