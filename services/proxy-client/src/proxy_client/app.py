@@ -226,6 +226,9 @@ class ProxyClient:
             self._problem = "the resolver did not answer in time" if silent else error.strerror or str(error)
             self._say(("warning", "server_not_found", {"detail": self._problem}))
             self._session.connect_failed(Driver.now())
+        except Exception as error:  # Also what nobody foresaw must not end the trying: UnicodeError for an odd name.
+            self._on_fault(error)
+            self._session.connect_failed(Driver.now())
         else:
             self._session.connect(addresses[self._attempts % len(addresses)], Driver.now())
         self._attempts += 1

@@ -81,9 +81,19 @@ class Dialling:
             if cause is not Cause.NONE:
                 self._refuse(relay, cause)
         if cause is Cause.NONE:
-            self._session.dialled(relay.stream, _bound(sock), Driver.now())
-            relay.attach(TcpSocket(self._poller, sock, relay, Cause.TARGET_RESET))
-            self._driver.wake()
+            self._join(sock, relay)
+
+    def _join(self, sock: socket.socket, relay: Relay) -> None:
+        """Success is told only when there is a socket that can be relayed."""
+        try:
+            target = TcpSocket(self._poller, sock, relay, Cause.TARGET_RESET)
+        except Exception:
+            sock.close()
+            self._refuse(relay, Cause.INTERNAL)
+            raise
+        self._session.dialled(relay.stream, _bound(sock), Driver.now())
+        relay.attach(target)
+        self._driver.wake()
 
     def _refuse(self, relay: Relay, cause: Cause) -> None:
         if cause is not Cause.CANCELLED:  # There, the session knows already how the stream ended.

@@ -562,7 +562,7 @@ def test_any_order(steps: list[str], room: int) -> None:
             "socket ends": attached and bench.socket.reading and not (reads_over or socket_over),
             "write error": attached and not (writes_over or socket_over),
             "error": attached and not socket_over,
-            "refuse": attached,
+            "refuse": attached and not stream_over,
         }.get(step, True)
         if not (possible and bench.open) or bench.socket.over:
             continue

@@ -92,7 +92,7 @@ class StreamsAvailable:
 
 @dataclass(frozen=True, slots=True)
 class PingAnswered:
-    """The peer acknowledged the packet that carried the last `ping`."""
+    """The peer acknowledged a packet that carried a `ping`, the last one or one before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,12 +137,13 @@ class Relay:
         One that was shut down already is closed normally: a reset would throw away bytes that were confirmed.
         """
         now = self._driver.now()
-        if self._socket is not None:
-            if self._write_over:
+        if self._write_over:
+            if self._socket is not None:
                 self._socket.close()
-            else:
+        else:
+            if self._socket is not None:
                 self._socket.abort()
-        self._session.ended(self.stream, now)
+            self._session.ended(self.stream, now)
         self._session.reset(self.stream, cause, now)
         self._close()
 

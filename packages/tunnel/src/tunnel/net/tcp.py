@@ -40,6 +40,7 @@ KEEPALIVE_INTERVAL_S: Final = 10
 KEEPALIVE_PROBES: Final = 3
 
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+_FLUSH_ON_CLOSE: Final = struct.pack("ii", 0, 0)
 
 
 class TcpEvents(Protocol):
@@ -261,6 +262,7 @@ class TcpSocket:
             self._write_failed(self._pending_error() or error)
             return
         self._write_ended = True
+        self._on_close(_FLUSH_ON_CLOSE)
         self._events.on_finished()
 
     # Endings.
@@ -281,16 +283,14 @@ class TcpSocket:
     def abort(self) -> None:
         """Closes with a TCP reset; everything pending is lost, here and in the kernel. Idempotent."""
         if not self._closed:
-            try:
-                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-            except OSError:
-                pass
+            self._on_close(_RESET_ON_CLOSE)
             self.close()
 
     def close(self) -> None:
-        """Closes normally: the kernel still delivers what it took, what was pending here is lost. Idempotent.
+        """Closes: normally where our direction has ended, else with a TCP reset, as `abort` does. Idempotent.
 
-        If the peer has sent bytes that nobody read, or sends more, the kernel resets the connection.
+        A close in the middle must not look like an end, whoever closes: the farewell's timer, the poller, or the kernel
+        when the process is killed. (If the peer has sent bytes that nobody read, the kernel resets in any case.)
         """
         if self._closed:
             return
@@ -302,6 +302,12 @@ class TcpSocket:
         events, self._events = self._events, _NOBODY
         if isinstance(events, _Farewell):
             events.timer.cancel()
+
+    def _on_close(self, behaviour: bytes) -> None:
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, behaviour)
+        except OSError:
+            pass
 
     def _close_if_over(self) -> None:
         if self._eof and self._write_ended:
@@ -381,6 +387,8 @@ class _Farewell(_Nobody):
 
 
 def _configure(sock: socket.socket) -> None:
+    # Until our end is out, whatever closes the connection shall reset it.
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     # Endings and answers must not wait for more bytes to share a segment with (Nagle).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

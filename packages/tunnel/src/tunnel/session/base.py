@@ -562,6 +562,8 @@ class Session(ABC):
         connection, half = self._connection_of(stream), stream.receive
         if connection is None or stream.qid is None or half.state is not ReceiveState.OPEN or stream.head is not None:
             return
+        if half.offset != half.end_offset:  # More has come since: that END was wrong.
+            return
         self.ledger.count_end(half.direction, "rescued")
         self._events.append(events.Rescued(connection.number, stream.number, half.direction, half.offset))
         self._end_receiving(stream, Ending.EOF, Cause.NONE)

@@ -85,7 +85,7 @@ class ClientSession(Session):
         for number in list(self._waiting):
             self._give_up(self._streams[number], Cause.SHUTTING_DOWN)
         for connection in list(self._connections.values()):
-            if connection.state is State.CONNECTING:
+            if connection.state is State.CONNECTING or (connection.state is State.GREETING and not connection.streams):
                 self._kill(connection, Cause.SHUTTING_DOWN, "stopped before the handshake was done")
             else:
                 self._begin_leaving(connection)
@@ -111,7 +111,10 @@ class ClientSession(Session):
         making = any(
             connection.state in (State.CONNECTING, State.GREETING) for connection in self._connections.values()
         )
-        crowded = len(self._connections) >= self.settings.max_connections
+        # Those that are suspect or leaving must not keep their replacement out; they are bounded all the same.
+        usable = len(healthy) + making
+        most = self.settings.max_connections
+        crowded = usable >= most or len(self._connections) >= 2 * most
         wanted = not healthy or (self._waiting and not any(connection.takes_streams for connection in healthy))
         if wanted and not making and not crowded:
             self._resolving = True
@@ -139,7 +142,7 @@ class ClientSession(Session):
         if not isinstance(message, Welcome) or connection.was_up:
             raise WireError(f"{type(message).__name__} is not expected")
         self._timers.cancel(("greeting", connection.number))
-        connection.was_up, self._failures = True, 0
+        connection.was_up = True
         connection.session_id, connection.instance_id = message.session_id, message.instance_id
         connection.max_streams = min(self.settings.max_streams_per_connection, message.max_streams)
         if connection.state is State.GREETING:
@@ -174,7 +177,9 @@ class ClientSession(Session):
             self._kill(suspect, Cause.PEER_RESTARTED, Cause.PEER_RESTARTED.summary)
 
     def _on_down(self, connection: Connection) -> None:
-        if not connection.was_up:
+        if connection.was_up and self._now - connection.started_at >= self.settings.reconnect_cap_s:
+            self._failures = 0
+        else:  # Also a server that lets us in and falls over at once is left alone for a while.
             self._back_off()
         self._place_waiting()
 
@@ -360,6 +365,10 @@ class ClientSession(Session):
         super()._lose(connection, cause, detail, by_peer)
 
     # Timers.
+
+    def _patience_s(self, stream: Stream) -> float:
+        """Before REPLY the timers of open and reply bound the wait, also where the application has half-closed."""
+        return self.settings.stream_idle_s if stream.early is not None else super()._patience_s(stream)
 
     def _on_timer_of_role(self, kind: str, number: int) -> None:
         match kind:

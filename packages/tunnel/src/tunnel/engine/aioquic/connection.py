@@ -254,9 +254,6 @@ class Connection(QuicConnection):
         self._ping_number += 1
         self.send_ping(self._ping_number)
 
-    def is_last_ping(self, number: int) -> bool:
-        return number == self._ping_number
-
     def stats(self) -> Stats:
         return Stats(
             rtt_s=self.rtt_s,

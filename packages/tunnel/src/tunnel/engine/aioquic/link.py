@@ -188,9 +188,8 @@ class Link:
                 case StopSendingReceived(error_code=code, stream_id=stream):
                     if quic.on_stop_sending(stream):
                         later.append(Stopped(stream, code))
-                case PingAcknowledged(uid=number):
-                    if quic.is_last_ping(number):
-                        later.append(PingAnswered())
+                case PingAcknowledged():
+                    later.append(PingAnswered())
                 case ConnectionIdIssued(connection_id=connection_id):
                     self.add_route(connection_id)
                 case ConnectionIdRetired(connection_id=connection_id):
