@@ -40,7 +40,7 @@ ARGUMENTS ?=
 
 .PHONY: soak
 soak: $(READY) ## the 30-second soak on the local stack (ARGUMENTS="--duration 5m" and the like)
-	@$(BIN)/loadgen soak --stack local --log-format text $(ARGUMENTS)
+	@$(BIN)/loadgen soak --stack local --log-format text --metrics-listen 127.0.0.1:0 $(ARGUMENTS)
 
 .PHONY: serve
 serve: $(READY) ## the local stack in the foreground: SOCKS5 on 127.0.0.1:1080, http-target on 127.0.0.1:8080
@@ -54,7 +54,7 @@ COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose 
 
 .PHONY: images
 images: ## build the images of the four programs
-	@$(COMPOSE) build proxy-server proxy-client http-target loadgen
+	@$(COMPOSE) build proxy-server proxy-client http-target link loadgen
 
 .PHONY: up
 up: images ## the whole stack in containers, with Prometheus on 127.0.0.1:9090

@@ -11,7 +11,14 @@ from typing import Any
 
 from loadgen.soak.scrape import Scrape, scrape_all
 
-GAUGES = ("tunnel_streams_active", "socks_connections_active", "tunnel_buffered_bytes")
+GAUGES = (
+    "tunnel_streams_active",
+    "tunnel_half_closed_streams",
+    "tunnel_buffered_bytes",
+    "tunnel_dials_active",
+    "tunnel_oldest_unconfirmed_end_timestamp_seconds",
+    "socks_connections_active",
+)
 LOOK_EVERY_S = 0.25
 
 

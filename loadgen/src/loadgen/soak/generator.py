@@ -70,14 +70,13 @@ class Generator:
         while (left_s := due_s - self._clock()) > 0:  # noqa: ASYNC110 -- a time, not an event.
             await asyncio.sleep(left_s)
 
-    async def settle(self, within_s: float) -> int:
-        """Waits until nothing is in flight, then aborts the rest and returns how many that were."""
+    async def settle(self, within_s: float) -> None:
+        """Waits until nothing is in flight, at most `within_s`; `abort` then tells what is left."""
         try:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
         except TimeoutError:
             pass
-        return await self.abort()
 
     async def abort(self) -> int:
         """Ends everything in flight as `aborted`; returns how many that were."""

@@ -20,6 +20,7 @@ def create(asked: Path | None, started_at: datetime) -> Path:
     try:
         if asked is not None:
             asked.mkdir(parents=True, exist_ok=True)
+            (asked / "verdict.json").unlink(missing_ok=True)  # A run that dies must not leave an older one's verdict.
             return asked
         return _dated(started_at)
     except OSError as error:

@@ -45,7 +45,7 @@ _TIMES = frozenset(
 _CORRECTNESS = frozenset(
     f"outcome.{outcome}"
     for outcome in (
-        Outcome.CORRUPT, Outcome.EXCESS, Outcome.EOF_PREMATURE,
+        Outcome.CORRUPT, Outcome.EXCESS, Outcome.EOF_PREMATURE, Outcome.EOF_MISSING,
         Outcome.RESET, Outcome.SOCKS_REJECTED, Outcome.HTTP_ERROR,
     )
 ) | {"rescued"}  # fmt: skip

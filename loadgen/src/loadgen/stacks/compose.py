@@ -103,7 +103,7 @@ async def compose_stack(
         project = Project(directory, {**way_round, **(environment or {})}, _overrides(settings))
         exits.callback(project.client.close)
         log.info("building_images")
-        await project.build([name for name in (*METRICS_PORTS, "loadgen") if name != "link"])
+        await project.build([*METRICS_PORTS, "loadgen"])
         exits.push_async_callback(project.down)
         exits.push_async_callback(_keep_logs, project, settings.logs_directory)
         log.info("starting_containers", project=project.name)

@@ -368,6 +368,7 @@ async def test_timer_that_is_withdrawn(bench: Bench) -> None:
     await bench.turn()
     await asyncio.sleep(0.1)
     assert bench.session.calls == []
+    assert bench.faults == []
 
 
 async def test_before_the_socket_is_there() -> None:

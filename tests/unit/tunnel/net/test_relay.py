@@ -432,6 +432,7 @@ def test_f08_stopped(bench: Bench) -> None:
     bench.relay.on_data(b"unsent")
     bench.stopped()
     assert bench.socket.reading
+    assert not bench.relay._unsent
     bench.session.room = 1 << 30
     bench.relay.on_data(b"more")
     bench.writable()

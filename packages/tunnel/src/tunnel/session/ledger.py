@@ -3,7 +3,9 @@
 Rules:
 - The FIN ledger counts clean ends only, per direction: `received` (from the socket, or from the tunnel),
   `forwarded` (into the tunnel, or to the socket), `confirmed` (DONE came, or was sent), `rescued` (by END).
-- At rest, received = forwarded = confirmed for each direction at each hop; a hop where it is not lost an end.
+- Requests that were refused and streams that were cancelled are outside the balance: a half-close in front of a
+  refusal is received and forwarded, and nobody confirms it.
+- Otherwise, at rest, received = forwarded = confirmed for each direction at each hop; a hop where it is not lost an end.
 """
 
 from tunnel.errors import Cause
