@@ -5,7 +5,7 @@ Rules:
   `forwarded` (into the tunnel, or to the socket), `confirmed` (DONE came, or was sent), `rescued` (by END).
 - Requests that were refused and streams that were cancelled are outside the balance: a half-close in front of a
   refusal is received and forwarded, and nobody confirms it.
-- Otherwise, at rest, received = forwarded = confirmed for each direction at each hop; a hop where it is not lost an end.
+- Otherwise, at rest, received = forwarded = confirmed for each direction at each hop; where it is not, an end was lost.
 """
 
 from tunnel.errors import Cause
