@@ -593,6 +593,29 @@ async def test_nothing_wakes_the_owner_of_a_paused_connection_but_its_breaking(l
     assert links.poller._epoll.poll(0) == []
 
 
+def read_to_the_end(peer: socket.socket) -> None:
+    while peer.recv(65536):
+        pass
+
+
+async def test_a_close_in_the_middle_is_a_reset(links: Links) -> None:
+    """Bytes are pending, the end is not out: closing the poller, or the process, must not look like a clean end."""
+    poller = Poller(asyncio.get_running_loop())
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as peer:
+        accepted, _ = server.accept()
+        accepted.setblocking(False)
+        tcp = TcpSocket(poller, accepted, Journal(), Cause.TARGET_RESET)
+        tcp.write(b"x" * 8_000_000)
+        tcp.finish()
+        peer.settimeout(5)
+        await asyncio.sleep(0)  # One turn: the first bytes go out.
+        await asyncio.sleep(0)
+        assert tcp.pending_bytes
+        poller.close()
+        with pytest.raises(ConnectionResetError):
+            read_to_the_end(peer)
+
+
 async def test_closing_the_poller_closes_who_is_left(links: Links) -> None:
     """A program that ends does not wait for farewells; no descriptor may be left to the garbage collector."""
     poller = Poller(asyncio.get_running_loop())

@@ -363,3 +363,37 @@ def test_violation_ends_the_connection_with_its_code(pair: Pair) -> None:
     pair.client.session._engine.send(connection, 0, b"\x06\x00")  # A PING without its payload.
     assert pair.run(5, lambda: stream in pair.client.endings)
     assert pair.client.endings[stream] == (Ending.LOST, Cause.PROTOCOL_VIOLATION)
+
+
+def test_half_closed_request_waits_for_its_connection_and_not_for_the_linger(make_pair: Callable[..., Pair]) -> None:
+    """The application has sent its request and its end; the server is away for longer than the linger."""
+    pair = make_pair(SessionSettings(half_closed_linger_s=1.0))
+    pair.network.unreachable = {CLIENT, SERVER}
+    session = client_session(pair)
+    stream = session.open(TARGET, b"request", pair.world.now)
+    session.finish(stream, pair.world.now)
+    pair.run(4)
+    pair.network.unreachable = set()
+    assert pair.run(5, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+    assert not pair.client.of(events.Abandoned)
+
+
+def test_a_full_pool_of_suspects_does_not_keep_their_replacement_out(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(max_connections=1))
+    pair.open()
+    pair.restart_server()
+    began = pair.world.now
+    assert pair.run(5, lambda: bool(pair.client.of(events.ConnectionSuspect)))
+    stream = client_session(pair).open(TARGET, b"", pair.world.now)
+    assert pair.run(5, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+    assert pair.world.now - began < RESTART_BOUND_S
+
+
+@pytest.mark.failure("F25")
+def test_f25_server_that_lets_in_and_falls_over_is_left_alone_for_a_while(pair: Pair) -> None:
+    for _ in range(20):
+        connection = next(iter(pair.server.session._connections.values()), None)
+        if connection is not None:
+            pair.server.session._kill(connection, Cause.INTERNAL, "fell over")
+        pair.run(0.1)
+    assert len(pair.client.of(events.ConnectWanted)) <= 12
