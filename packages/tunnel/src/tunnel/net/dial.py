@@ -9,6 +9,7 @@ Rules:
 """
 
 import asyncio
+import os
 import re
 import socket
 from collections.abc import Awaitable, Callable, Sequence
@@ -130,18 +131,28 @@ async def _connect(allowed: Sequence[AddrInfoType], connector: Connector) -> soc
     except TimeoutError:
         raise DialError(Cause.DIAL_TIMEOUT, "the target's host did not answer") from None
     except (OSError, RuntimeError) as error:
-        raise DialError(_cause(error), str(error)) from None
+        raise DialError(_cause(error), _words(error, allowed)) from None
     if _meets_itself(sock):
         sock.close()
         raise DialError(Cause.CONNECTION_REFUSED, "nobody listens: the connection met itself")
     return sock
 
 
-def _cause(error: OSError | RuntimeError) -> Cause:
+def _numbers(error: OSError | RuntimeError) -> list[int]:
     """What several attempts raised is one error without a number, whose text holds the text of each."""
     if isinstance(error, OSError) and error.errno is not None:
-        return cause_of_dial_error(error)
-    causes = {cause_of_dial_error(OSError(int(number), "")) for number in _ERRNO.findall(str(error))}
+        return [error.errno]
+    return [int(number) for number in _ERRNO.findall(str(error))]
+
+
+def _words(error: OSError | RuntimeError, tried: Sequence[AddrInfoType]) -> str:
+    """For example `Connection refused: 192.0.2.1, 192.0.2.2`."""
+    reasons = ", ".join(dict.fromkeys(os.strerror(number) for number in _numbers(error))) or str(error)
+    return f"{reasons}: {', '.join(map(_host, tried))}"
+
+
+def _cause(error: OSError | RuntimeError) -> Cause:
+    causes = {cause_of_dial_error(OSError(number, "")) for number in _numbers(error)}
     return next((cause for cause in _TELLING if cause in causes), Cause.DIAL_FAILED)
 
 
