@@ -332,8 +332,9 @@ async def test_f21_scrapes_while_streams_come_and_go(tunnel: Tunnel, target: Tar
             scrapes += 1
         return scrapes
 
+    idle = [await tunnel.connect(target.address) for _ in range(64)]  # So that there is something to look through.
     interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
+    sys.setswitchinterval(1e-6)
     try:
         scraper = asyncio.get_running_loop().run_in_executor(None, scrape)
         for _ in range(6):
@@ -343,6 +344,8 @@ async def test_f21_scrapes_while_streams_come_and_go(tunnel: Tunnel, target: Tar
     finally:
         scraping = False
         sys.setswitchinterval(interval_s)
+    for _, writer in idle:
+        reset(writer)
     await tunnel.quiet()
 
 

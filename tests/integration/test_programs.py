@@ -180,7 +180,7 @@ async def start_server(start: Start, certificates: Path, *flags: object, **envir
 
 async def start_client(start: Start, certificates: Path, server: Address, *flags: object, **environ: str) -> Program:
     flags = ("--listen=127.0.0.1:0", "--server", server, "--server-name=proxy-server", *flags)
-    if not {"--ca-file", "--insecure", "--pin-sha256"} & {str(flag) for flag in flags}:
+    if not {"--ca-file", "--insecure", "--no-insecure", "--pin-sha256"} & {str(flag) for flag in flags}:
         flags = (*flags, "--ca-file", certificates / "ca.pem")
     if "--token-file" not in flags:
         flags = (*flags, "--token-file", certificates / "token")
@@ -514,6 +514,7 @@ async def test_who_is_not_let_in(start: Start, certificates: Path, tmp_path: Pat
     address = await server.address("quic")
     cases = [
         (("--ca-file", other_ca), "certificate_refused", "unable to get local issuer certificate"),
+        (("--no-insecure",), "certificate_refused", "unable to get local issuer certificate"),  # No CA of ours at all.
         (("--server-name=example.test",), "certificate_refused", "hostname 'example.test' doesn't match"),
         (("--pin-sha256", "00" * 32), "certificate_refused", "not the pinned one"),
         (("--token-file", other_token), "token_refused", "the server does not know the token"),
