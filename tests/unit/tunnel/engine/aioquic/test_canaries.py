@@ -224,11 +224,12 @@ class TestBehaviour:
         pair.client.write(stream, body, end=True)
         assert pair.until_ended(pair.server, stream, 600) == body
 
-    def test_the_last_of_several_pings_is_the_one_that_is_answered(self, pair: Pair) -> None:
+    def test_each_of_several_pings_is_a_sign_of_life(self, pair: Pair) -> None:
+        """Waiting for the last one would make a path suspect whose round trip is longer than the time between two."""
         for _ in range(3):
             pair.client.engine.ping(pair.client.connection)
         pair.run(1)
-        assert pair.client.pings_answered == 1
+        assert pair.client.pings_answered == 3
 
     def test_packets_that_do_not_authenticate_are_not_counted(self, pair: Pair) -> None:
         server = quic(pair.server)
