@@ -127,6 +127,8 @@ def print_shares(folded: str) -> None:
     functions: Counter[str] = Counter()
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
+        if "serve_forever" in stack or "concurrent/futures" in stack:
+            continue  # Threads of the metrics port and of the resolver, which wait.
         leaf = stack.rpartition(";")[2]
         layer = next((name for name, parts in LAYERS if any(part in leaf for part in parts)), "event loop, the rest")
         layers[layer] += int(count)
