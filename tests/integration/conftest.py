@@ -20,7 +20,7 @@ from servicekit.address import Address
 from servicekit.run import Stop
 
 LOOPBACK = Address("127.0.0.1", 0)
-PATIENCE_S = 15.0
+PATIENCE_S = 25.0
 """The bound of every wait in these tests: far above what is expected, far below the test's own timeout."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -27,6 +27,8 @@ ACCEPTED = b"\x01\x00"
 REFUSED_CREDENTIALS = b"\x01\x01"
 NO_METHOD = b"\x05\xff"
 GENERAL_FAILURE = b"\x05\x01\x00\x01" + bytes(6)
+TIMEOUT_S = 3.0
+"""Of handshakes that are meant to time out: short, and still enough for a busy machine to read what was sent."""
 JUNK = b"\x00\xff" * 100_000
 
 REQUESTS = {
@@ -238,16 +240,13 @@ async def test_f28_truncated_at_each_byte(
 
 @pytest.mark.failure("F28")
 @pytest.mark.parametrize("users", [False, True], ids=["nobody", "users"])
-@pytest.mark.parametrize("kind", REQUESTS)
-async def test_f28_silent_after_each_byte(
-    make_tunnel: MakeTunnel, log: Log, users_file: Path, kind: str, users: bool
-) -> None:
-    tunnel = await make_tunnel(client_users_file=users_file if users else None, client_socks_timeout_s=0.5)
-    cases = prefixes(REQUESTS[kind], users=users)
+async def test_f28_silent_after_each_byte(make_tunnel: MakeTunnel, log: Log, users_file: Path, users: bool) -> None:
+    tunnel = await make_tunnel(client_users_file=users_file if users else None, client_socks_timeout_s=TIMEOUT_S)
+    cases = [case for request in REQUESTS.values() for case in prefixes(request, users=users)]
     loop = asyncio.get_running_loop()
     began_at = loop.time()
     answers = await asyncio.gather(*(say(tunnel, said) for said, _ in cases))
-    assert 0.4 < loop.time() - began_at < PATIENCE_S
+    assert TIMEOUT_S * 0.9 < loop.time() - began_at < PATIENCE_S
     assert answers == [heard for _, heard in cases]
     await all_closed(tunnel)
     assert failures(log) == {"socks_timeout": len(cases)}
@@ -274,50 +273,26 @@ async def test_f28_reset_after_each_byte(make_tunnel: MakeTunnel, log: Log, user
 @pytest.mark.failure("F28")
 async def test_f28_slow_loris(make_tunnel: MakeTunnel, log: Log) -> None:
     """The timeout is for the whole handshake: a byte now and then does not prolong it."""
-    tunnel = await make_tunnel(client_socks_timeout_s=0.5)
+    tunnel = await make_tunnel(client_socks_timeout_s=TIMEOUT_S)
     reader, writer = await tunnel.socks()
     hearing = asyncio.ensure_future(reader.read(-1))
     writer.write(GREETING + REQUESTS["name"][:5])
-    for octet in range(100):
-        await asyncio.wait([hearing], timeout=0.1)
+    for _ in range(10):  # Two more would make it whole.
+        await asyncio.wait([hearing], timeout=TIMEOUT_S / 8)
         if hearing.done():
             break
-        writer.write(bytes([octet % 10 + 0x30]))
+        writer.write(b"x")
+    assert hearing.done()
     assert await hearing == METHOD + GENERAL_FAILURE
-    assert octet < 20
     writer.close()
     await all_closed(tunnel)
     assert failures(log) == {"socks_timeout": 1}
 
 
-async def test_request_that_came_in_time_is_not_timed_out(
-    make_tunnel: MakeTunnel, log: Log, monkeypatch: pytest.MonkeyPatch, target: Target
-) -> None:
-    """The handshake's timeout ends with the request; a slow dial has its own."""
-    may_go_on = asyncio.Event()
-    really = tunnel.net.dial.connect
-
-    async def slowly(infos: object) -> socket.socket:
-        await may_go_on.wait()
-        return await really(infos)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(tunnel.net.dial, "connect", slowly)
-    made = await make_tunnel(client_socks_timeout_s=0.2)
-    streams = await made.socks()
-    streams[1].write(GREETING + connect_to(target))
-    loop = asyncio.get_running_loop()
-    loop.call_later(0.6, may_go_on.set)
-    _, far_writer = await target.connection()
-    far_writer.close()
-    assert (await rest_of(streams))[:4] == METHOD + b"\x05\x00"
-    await all_closed(made)
-    assert failures(log) == {}
-
-
 async def test_what_is_taken_before_the_reply_is_bounded(
     make_tunnel: MakeTunnel, monkeypatch: pytest.MonkeyPatch, target: Target
 ) -> None:
-    """20 MB behind a request whose target is still being dialled: kept back in the client, then delivered whole."""
+    """2 MB behind a request whose target is still being dialled: kept back in the client, then delivered whole."""
     may_go_on = asyncio.Event()
     really = tunnel.net.dial.connect
 
@@ -328,7 +303,7 @@ async def test_what_is_taken_before_the_reply_is_bounded(
     monkeypatch.setattr(tunnel.net.dial, "connect", slowly)
     made = await make_tunnel()
     streams = await made.socks()
-    early = bytes(range(256)) * 80_000
+    early = bytes(range(256)) * 8_000
     streams[1].write(GREETING + connect_to(target) + early)
     streams[1].write_eof()
     session = made.client._session
@@ -372,7 +347,7 @@ async def send_for_ever(writer: asyncio.StreamWriter) -> None:
 async def test_a_crowd_of_bad_clients_does_not_stop_a_good_one(
     make_tunnel: MakeTunnel, log: Log, target: Target
 ) -> None:
-    tunnel = await make_tunnel(client_socks_timeout_s=1.0)
+    tunnel = await make_tunnel(client_socks_timeout_s=TIMEOUT_S)
     silent = [await tunnel.socks() for _ in range(200)]
     garbage = [asyncio.ensure_future(say(tunnel, row[1])) for row in BAD for _ in range(10)]
     reader, writer = await tunnel.connect(target.address)
