@@ -18,11 +18,11 @@ from http_target.metrics import Metrics
 from http_target.server import Server
 from http_target.session import Service, speak_first, speak_http
 from http_target.settings import HttpTargetSettings
+from loadgen.load.generator import Generator
+from loadgen.measure.anomalies import Anomalies
+from loadgen.measure.metrics import SoakMetrics
+from loadgen.measure.tally import Tally
 from loadgen.scenarios import SCENARIOS
-from loadgen.soak.anomalies import Anomalies
-from loadgen.soak.generator import Generator
-from loadgen.soak.metrics import SoakMetrics
-from loadgen.soak.tally import Tally
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.route import Route

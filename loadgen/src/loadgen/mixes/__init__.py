@@ -1,1 +1,1 @@
-"""Mixes by name: the TOML files in this folder. `loadgen.soak.mix` reads them and says what can be written."""
+"""Mixes by name: the TOML files in this folder. `loadgen.load.mix` reads them and says what can be written."""

@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
-from loadgen.soak import report
+from loadgen.report import directory as report_directory
 from loadgen.soak.progress import summarise
 from loadgen.soak.run import SoakRun
 from loadgen.soak.settings import SoakSettings
 from loadgen.soak.stacks import arguments_inside, open_stack
-from loadgen.soak.verdict import Verdict
 from loadgen.stack_api import GeneratingStack, StackError
+from loadgen.verdict.verdict import Verdict
 from servicekit import logs
 from servicekit.errors import CannotStartError
 from servicekit.run import Stop, run
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
 async def _soak(settings: SoakSettings, stop: Stop, revision: str) -> int:
     started_at = datetime.now(UTC)
     try:
-        directory = report.create(settings.report, started_at)
+        directory = report_directory.create(settings.report, started_at)
         if settings.stack == "compose":
             return await _soak_inside(settings, stop, directory, revision)
         return await _soak_here(settings, stop, directory, started_at, revision)
@@ -54,7 +54,7 @@ async def _soak_here(settings: SoakSettings, stop: Stop, directory: Path, starte
         async with open_stack(settings, directory) as stack:
             result = await soak.run(stack)
         document = result.document()
-        summarise(document, str(report.write_verdict(directory, document)))
+        summarise(document, str(report_directory.write_verdict(directory, document)))
     return result.verdict.exit_code
 
 

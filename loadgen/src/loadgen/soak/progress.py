@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from loadgen.soak.tally import Tally
+from loadgen.measure.tally import Tally
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
 

@@ -15,21 +15,22 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from loadgen.soak import report, schedule
-from loadgen.soak.anomalies import Anomalies
-from loadgen.soak.drain import Drain, watch_gauges
-from loadgen.soak.generator import Generator
-from loadgen.soak.metrics import SoakMetrics
-from loadgen.soak.observe import snapshot
+from loadgen.load import schedule
+from loadgen.load.generator import Generator
+from loadgen.measure.anomalies import Anomalies
+from loadgen.measure.drain import Drain, watch_gauges
+from loadgen.measure.metrics import SoakMetrics
+from loadgen.measure.observe import snapshot
+from loadgen.measure.tally import Tally
+from loadgen.report import directory as report_directory
 from loadgen.soak.progress import Progress
 from loadgen.soak.settings import SoakSettings
-from loadgen.soak.tally import Tally
-from loadgen.soak.verdict import Result, Run
 from loadgen.stack_api import Stack
 from loadgen.transaction import real_client
 from loadgen.transaction.phases import Phase
 from loadgen.transaction.route import Route
 from loadgen.transaction.watchdog import Watchdog
+from loadgen.verdict.verdict import Result, Run
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
@@ -53,7 +54,7 @@ class SoakRun:
         self._limits = settings.limits()
         self._series = registry()
         self._metrics = SoakMetrics(self._series, self._mix.scenarios)
-        self._metrics.describe_run(report.run_id(started_at), settings.seed, revision)
+        self._metrics.describe_run(report_directory.run_id(started_at), settings.seed, revision)
 
     def serve_metrics(self) -> MetricsServer:
         """The metrics port, to be entered before the stack: it tells that the stack is starting."""
@@ -97,7 +98,7 @@ class SoakRun:
         after = await snapshot(stack.metrics, stack.pids)
         log.info("stopped")
         run = Run(
-            id=report.run_id(self._started_at),
+            id=report_directory.run_id(self._started_at),
             seed=settings.seed,
             revision=self._revision,
             stack=settings.stack_label or settings.stack,

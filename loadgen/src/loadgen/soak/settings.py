@@ -8,11 +8,11 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from loadgen.load import mix as mixes
 from loadgen.scenarios import SCENARIOS
-from loadgen.soak import mix as mixes
-from loadgen.soak import thresholds
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.socks5 import Credentials
+from loadgen.verdict import thresholds
 from servicekit.address import Address
 from servicekit.settings import MetricsListen, Settings
 

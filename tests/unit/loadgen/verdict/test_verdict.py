@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
-from loadgen.soak.anomalies import Anomalies
-from loadgen.soak.drain import Drain
-from loadgen.soak.metrics import SoakMetrics
-from loadgen.soak.observe import Ledger, Resources, Snapshot
-from loadgen.soak.tally import Tally
-from loadgen.soak.thresholds import Threshold, defaults, parse, with_defaults
-from loadgen.soak.verdict import Result, Run, Verdict
+from loadgen.measure.anomalies import Anomalies
+from loadgen.measure.drain import Drain
+from loadgen.measure.metrics import SoakMetrics
+from loadgen.measure.observe import Ledger, Resources, Snapshot
+from loadgen.measure.tally import Tally
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.transaction import Arrival, Transaction
+from loadgen.verdict.thresholds import Threshold, defaults, parse, with_defaults
+from loadgen.verdict.verdict import Result, Run, Verdict
 
 RUN = Run("2026-01-01T00-00-00Z", 1, "abc", "local", {"client": "aioquic"}, datetime(2026, 1, 1, tzinfo=UTC), 10.0)
 DRAINED = Drain(seconds=0.4)

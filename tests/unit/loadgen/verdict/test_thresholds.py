@@ -2,9 +2,9 @@
 
 import pytest
 
-from loadgen.soak.thresholds import ThresholdError, defaults, judge, parse, with_defaults
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
+from loadgen.verdict.thresholds import ThresholdError, defaults, judge, parse, with_defaults
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from loadgen.soak.anomalies import Anomalies
+from loadgen.measure.anomalies import Anomalies
 
 
 def test_lines(tmp_path: Path) -> None:

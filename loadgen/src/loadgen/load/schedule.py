@@ -10,7 +10,7 @@ Rules
 from collections.abc import Iterator
 from random import Random
 
-from loadgen.soak.mix import Mix
+from loadgen.load.mix import Mix
 from loadgen.transaction.transaction import Arrival
 
 _SEED_BITS = 48

@@ -2,8 +2,8 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
+from loadgen.measure.metrics import FAULTS, SoakMetrics
 from loadgen.scenarios import SCENARIOS
-from loadgen.soak.metrics import FAULTS, SoakMetrics
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
 

@@ -14,8 +14,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from time import monotonic
 
+from loadgen.measure.tally import Tally
 from loadgen.scenarios import SCENARIOS
-from loadgen.soak.tally import Tally
 from loadgen.transaction.outcomes import Failed, Outcome
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.route import Route

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
-from loadgen.soak.scrape import Scrape, scrape_all
+from loadgen.measure.scrape import Scrape, scrape_all
 
 GAUGES = (
     "tunnel_streams_active",

@@ -16,11 +16,11 @@ from enum import StrEnum, unique
 from functools import cached_property
 from typing import Any
 
-from loadgen.soak.drain import Drain
-from loadgen.soak.observe import Ledger, Resources, Snapshot, ends_between, rescued
-from loadgen.soak.tally import Latencies, Tally
-from loadgen.soak.thresholds import PERCENTILES, Judged, Threshold, judge
+from loadgen.measure.drain import Drain
+from loadgen.measure.observe import Ledger, Resources, Snapshot, ends_between, rescued
+from loadgen.measure.tally import Latencies, Tally
 from loadgen.transaction.outcomes import Outcome
+from loadgen.verdict.thresholds import PERCENTILES, Judged, Threshold, judge
 
 SCHEMA = 1
 

@@ -5,8 +5,8 @@ from itertools import islice
 
 import pytest
 
-from loadgen.soak.mix import read
-from loadgen.soak.schedule import constant
+from loadgen.load.mix import read
+from loadgen.load.schedule import constant
 
 MIX = read("default")
 

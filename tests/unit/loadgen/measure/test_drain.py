@@ -6,9 +6,9 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from loadgen.soak import drain as drain_module
-from loadgen.soak.drain import Drain, watch_gauges
-from loadgen.soak.observe import EVENTS, ends_between, rescued, snapshot
+from loadgen.measure import drain as drain_module
+from loadgen.measure.drain import Drain, watch_gauges
+from loadgen.measure.observe import EVENTS, ends_between, rescued, snapshot
 from servicekit.address import Address
 from servicekit.metrics import MetricsServer, registry
 

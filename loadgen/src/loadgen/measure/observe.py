@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from loadgen.soak.scrape import Scrape, scrape_all
+from loadgen.measure.scrape import Scrape, scrape_all
 
 ENDS = "tunnel_ends_total"
 EVENTS = ("received", "forwarded", "confirmed", "rescued")

@@ -14,8 +14,8 @@ from time import monotonic
 
 from hdrh.histogram import HdrHistogram
 
-from loadgen.soak.anomalies import Anomalies
-from loadgen.soak.metrics import SoakMetrics
+from loadgen.measure.anomalies import Anomalies
+from loadgen.measure.metrics import SoakMetrics
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
 from loadgen.transaction.transaction import Arrival, Direction, Transaction

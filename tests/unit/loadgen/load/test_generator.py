@@ -7,9 +7,9 @@ from time import monotonic
 import pytest
 from tests.unit.loadgen.conftest import NOWHERE, Bench, Peers
 
-from loadgen.soak.generator import Generator
-from loadgen.soak.mix import read
-from loadgen.soak.schedule import constant
+from loadgen.load.generator import Generator
+from loadgen.load.mix import read
+from loadgen.load.schedule import constant
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.route import Route
 from loadgen.transaction.transaction import Arrival, Transaction
@@ -87,7 +87,7 @@ async def test_a_bug_in_a_scenario_ends_the_run(bench: Bench, peers: Peers, monk
     class Broken:
         run = staticmethod(fails)
 
-    monkeypatch.setattr("loadgen.soak.generator.SCENARIOS", {"close_delimited": Broken})
+    monkeypatch.setattr("loadgen.load.generator.SCENARIOS", {"close_delimited": Broken})
     load = generator(bench, NOWHERE)
     load.start(Arrival(0, 0.0, "close_delimited", 1, 1), due_s=monotonic())
     with pytest.raises(ZeroDivisionError):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.soak import report
+from loadgen.report import directory as report_directory
 from servicekit.errors import CannotStartError
 
 STARTED = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
@@ -14,19 +14,19 @@ STARTED = datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC)
 
 def test_dated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    first = report.create(None, STARTED)
+    first = report_directory.create(None, STARTED)
     assert first == Path("reports/2026-02-03T04-05-06Z")
     assert Path("reports/latest").resolve() == first.resolve()
-    again = report.create(None, STARTED)
+    again = report_directory.create(None, STARTED)
     assert again == Path("reports/2026-02-03T04-05-06Z-2")
     assert Path("reports/latest").resolve() == again.resolve()
 
 
 def test_the_one_asked_for(tmp_path: Path) -> None:
     asked = tmp_path / "a" / "b"
-    assert report.create(asked, STARTED) == asked
-    report.write_verdict(asked, {"verdict": "fail"})
-    report.write_verdict(asked, {"verdict": "pass"})
+    assert report_directory.create(asked, STARTED) == asked
+    report_directory.write_verdict(asked, {"verdict": "fail"})
+    report_directory.write_verdict(asked, {"verdict": "pass"})
     assert json.loads((asked / "verdict.json").read_text()) == {"verdict": "pass"}
     assert [entry.name for entry in asked.iterdir()] == ["verdict.json"]
 
@@ -34,4 +34,4 @@ def test_the_one_asked_for(tmp_path: Path) -> None:
 def test_no_directory_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(CannotStartError, match="cannot make the report directory"):
-        report.create(tmp_path / "file" / "below", STARTED)
+        report_directory.create(tmp_path / "file" / "below", STARTED)

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from loadgen.load.mix import MixError, names, read
 from loadgen.scenarios import SCENARIOS
-from loadgen.soak.mix import MixError, names, read
 
 
 def test_there_are_two() -> None:

@@ -1,0 +1,1 @@
+"""What is counted: of transactions (`tally`, `metrics`, `anomalies`), of programs (`scrape`, `observe`, `drain`)."""

@@ -1,0 +1,1 @@
+"""What all that was counted comes to: `thresholds`, `verdict`."""
