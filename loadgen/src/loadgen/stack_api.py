@@ -6,6 +6,7 @@ Rules
 - Processes of a stack do not get the terminal's Ctrl-C (they start in a session of their own): the soak drains first.
 - Names of programs are the keys everywhere: "proxy-client", "proxy-server", "http-target", "link".
 - What a stack does not know it leaves out (an empty mapping); a soak then measures less, and says so.
+- A stack can break itself on request (`Faults`), where it is this project that runs it.
 
 The implementations, imported when they are asked for:
     loadgen.stacks.local:local_stack(settings: StackSettings) -> AsyncContextManager[Stack]
@@ -18,11 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from loadgen.link.plan import Window
 from servicekit.address import Address
 
 
 class StackError(Exception):
-    """The stack cannot be brought up; the message says why and what would help."""
+    """The stack cannot be brought up, or not do what is asked of it; the message says why and what would help."""
 
 
 RTT_20_MS = ("--delay-ms", "10")
@@ -39,6 +41,46 @@ class StackSettings:
     """Further arguments, by program."""
     logs_directory: Path | None = None
     """Where each program's stderr goes, as PROGRAM.log; None: a temporary directory of the stack's own."""
+    programs: Mapping[str, Path] = field(default_factory=dict)
+    """Stack local: another executable for a program."""
+
+
+class Faults(Protocol):
+    """What a stack can do to itself. Each returns when it is in force, and raises StackError where it cannot be.
+
+    Whatever is still in force when the stack ends is undone by its end: no process and no container stays.
+    """
+
+    async def impair(self, windows: Sequence[Window]) -> None:
+        """What the link does from now on, on top of its own plan; no windows: nothing more than its own plan.
+
+        Replaces what an earlier call asked for. `from_s` and `to_s` of the windows count from the start of the link:
+        0 and infinity for what shall hold from now until the next call.
+        """
+
+    async def rebind(self) -> None:
+        """As behind a NAT that has forgotten its flows: each gets a new source port towards the server."""
+
+    async def pause(self, program: str) -> None:
+        """Stops its clock (SIGSTOP); it neither reads nor answers, its sockets stay."""
+
+    async def resume(self, program: str) -> None:
+        """Goes on after `pause`."""
+
+    async def kill(self, program: str) -> None:
+        """SIGKILL, and it has ended."""
+
+    async def stop(self, program: str, *, at_once: bool) -> None:
+        """SIGTERM, and it has ended: after its drain, or `at_once` (a second SIGTERM). SIGKILL after a bound."""
+
+    async def start(self, program: str) -> None:
+        """The same program again after `kill` or `stop`, at the same addresses, and it is ready."""
+
+    async def disconnect(self, program: str) -> None:
+        """Off the network, both ways. Stack compose only."""
+
+    async def connect(self, program: str) -> None:
+        """On the network again, under the same name."""
 
 
 class Stack(Protocol):
@@ -62,20 +104,33 @@ class Stack(Protocol):
 
     @property
     def pids(self) -> Mapping[str, int]:
-        """Process ids in the generator's own /proc, by program."""
+        """Process ids in the generator's own /proc, by program; asked again after a restart they are the new ones."""
 
     @property
     def engine(self) -> Mapping[str, str]:
         """The QUIC engine of each side: {"client": "aioquic", "server": "aioquic"}; empty where it is not known."""
 
+    @property
+    def faults(self) -> Faults | None:
+        """How to break it; None for what somebody else runs."""
+
 
 class GeneratingStack(Stack, Protocol):
     """A stack with a generator of its own (the `loadgen` container); addresses are as that generator reaches them."""
 
-    async def soak(self, arguments: Sequence[str], report: Path) -> int:
+    async def soak(
+        self,
+        arguments: Sequence[str],
+        report: Path,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        marks: Path | None = None,
+    ) -> int:
         """Runs `loadgen soak ARGUMENTS --report SOMEWHERE` in the stack; output appears here as it comes.
 
         `arguments` are complete: `--stack external` with the addresses and metrics of this stack is among them.
+        `on_line` gets each line of the generator's stderr, without its end, in the event loop's thread. `marks` is a
+        directory of this machine that the generator sees as /marks, read-only.
         Afterwards the files of the run's report directory are in `report`. Returns the exit code. A cancellation
         sends SIGTERM, which drains and still makes a report. A continuous load of the stack's own is paused
         meanwhile: the drain phase waits until every gauge is back at zero.

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from loadgen.soak.settings import NO_LINK, SoakSettings
-from loadgen.stack_api import RTT_20_MS, GeneratingStack, Stack, StackFactory, StackSettings
+from loadgen.stack_api import RTT_20_MS, Faults, GeneratingStack, Stack, StackFactory, StackSettings
 from servicekit.address import Address
 
 _FACTORIES = {"local": "loadgen.stacks.local:local_stack", "compose": "loadgen.stacks.compose:compose_stack"}
@@ -24,6 +24,7 @@ class ExternalStack:
     metrics: Mapping[str, str] = field(default_factory=dict)
     pids: Mapping[str, int] = field(default_factory=dict)
     engine: Mapping[str, str] = field(default_factory=dict)
+    faults: Faults | None = None
 
 
 @asynccontextmanager

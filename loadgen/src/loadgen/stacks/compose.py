@@ -14,7 +14,7 @@ import secrets
 import sys
 import tarfile
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +22,7 @@ from typing import Any, TextIO
 from docker.errors import NotFound
 from docker.models.containers import Container
 
-from loadgen.stack_api import StackSettings
+from loadgen.stack_api import Faults, StackSettings
 from loadgen.stacks.local import engines
 from loadgen.stacks.project import STOP_TIMEOUT_S, Project
 from servicekit.address import Address
@@ -45,8 +45,16 @@ class ComposeStack:
         self.metrics = {name: f"http://{name}:{METRICS_PORTS[name]}/metrics" for name in programs}
         self.pids: dict[str, int] = {}  # in other /procs than the generator's
         self.engine = engines(settings)
+        self.faults: Faults | None = None
 
-    async def soak(self, arguments: Sequence[str], report: Path) -> int:
+    async def soak(
+        self,
+        arguments: Sequence[str],
+        report: Path,
+        *,
+        on_line: Callable[[str], None] | None = None,
+        marks: Path | None = None,
+    ) -> int:
         """Runs the generator with these arguments; see `loadgen.stack_api.GeneratingStack.soak`."""
         inside = f"/reports/{secrets.token_hex(4)}"
         async with self._continuous_load_paused():

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from loadgen.stack_api import Stack, StackSettings
+from loadgen.stack_api import Faults, Stack, StackSettings
 from loadgen.stacks.process import Program, find_program
 from servicekit.address import Address
 from servicekit.logs import get_logger
@@ -40,6 +40,7 @@ class LocalStack:
     metrics: dict[str, str]
     pids: dict[str, int]
     engine: dict[str, str]
+    faults: Faults | None = None
 
 
 @asynccontextmanager
