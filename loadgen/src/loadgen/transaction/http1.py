@@ -104,15 +104,12 @@ class Exchange:
 
 async def receive_bare(connection: RawConnection, transaction: Transaction, sink: Sink, then_ends: bool) -> None:
     """Like `Exchange.receive` for bytes that are no HTTP. Without `then_ends` it leaves body open, reads no further."""
-    data = await connection.read()
-    transaction.enter(Phase.BODY)
-    while True:
-        if not data:
+    while not sink.complete:
+        if not (data := await connection.read()):
             raise ended_early(transaction)
+        if transaction.phase is not Phase.BODY:
+            transaction.enter(Phase.BODY)
         sink.feed(data)
-        if sink.complete:
-            break
-        data = await connection.read()
     sink.check_end()
     if not then_ends:
         return

@@ -246,6 +246,21 @@ async def test_receipts(bench: Bench, peers: Peers, scenario: str, receipt: str,
     assert await bench.outcome(transaction) is outcome
 
 
+@pytest.mark.parametrize("scenario", ["eof_gated", "server_first"])
+async def test_an_end_in_place_of_the_receipt_belongs_to_upload_eof(bench: Bench, peers: Peers, scenario: str) -> None:
+    """A proxy that takes a half-close for a full close."""
+
+    async def closes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if scenario == "server_first":
+            writer.write(payload.body(0, 64))
+        await reader.read()
+
+    transaction = bench.start(scenario, await peers.proxy(closes))
+    assert await bench.outcome(transaction) is Outcome.EOF_PREMATURE
+    (line,) = bench.anomalies("outcome")
+    assert (line["phase"], line["detail"]) == ("upload_eof", "the stream ended before the response")
+
+
 async def test_a_failed_transaction_resets_its_connection(bench: Bench, peers: Peers) -> None:
     """So that the proxy has nothing left to wait for."""
     seen: asyncio.Future[str] = asyncio.get_running_loop().create_future()
