@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "soak": Subcommand("loadgen.soak.command:main", "load through a SOCKS5 proxy, with a verdict at the end"),
     "scenarios": Subcommand("loadgen.scenarios.command:main", "what can be run, one line each"),
     "link": Subcommand("loadgen.link.command:main", "a UDP relay that behaves like a bad network"),
+    "faulty": Subcommand("loadgen.faulty.command:main", "a SOCKS5 proxy with one fault, to test a tester with"),
     "stack": Subcommand("loadgen.stacks.command:main", "a stack alone, in the foreground, until interrupted"),
 }
 
