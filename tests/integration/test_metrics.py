@@ -20,7 +20,7 @@ Series = tuple[str, tuple[tuple[str, str], ...]]
 
 UP, DOWN = "client_to_target", "target_to_client"
 DIRECTIONS = (UP, DOWN)
-EVENTS = ("received", "forwarded", "confirmed", "rescued")
+EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
 ENDINGS = ("eof", "reset", "lost", "closed", "refused")
 CAUSES = [cause.label for cause in Cause]
 REPLIES = (
@@ -126,7 +126,7 @@ async def test_exact_after_clean_transfers(tunnel: Tunnel, target: Target) -> No
         assert side("tunnel_bytes_total", role=role, direction=DOWN) == sum(response for _, response in sizes)
         for direction in DIRECTIONS:
             ledger = {event: side("tunnel_ends_total", role=role, direction=direction, event=event) for event in EVENTS}
-            assert ledger == {"received": 5, "forwarded": 5, "confirmed": 5, "rescued": 0}
+            assert ledger == {"received": 5, "forwarded": 5, "confirmed": 5, "rescued": 0, "abandoned": 0}
         assert side("tunnel_streams_total", role=role, ending="eof") == 5
         await at_rest(side, role)
     assert tunnel.at_client("socks_replies_total", reply="succeeded") == 5
@@ -166,7 +166,13 @@ async def test_labels_do_not_grow_with_traffic(make_tunnel: MakeTunnel, target: 
     assert tunnel.at_server("tunnel_streams_total", role="server", ending="refused") == 19
     # Refusals are no ends: the ledger is about what applications and targets said.
     for side, role in ((tunnel.at_client, "client"), (tunnel.at_server, "server")):
-        assert [side("tunnel_ends_total", role=role, direction=DOWN, event=event) for event in EVENTS] == [1, 1, 1, 0]
+        assert [side("tunnel_ends_total", role=role, direction=DOWN, event=event) for event in EVENTS] == [
+            1,
+            1,
+            1,
+            0,
+            0,
+        ]
 
 
 async def test_open_and_half_closed(tunnel: Tunnel, target: Target) -> None:
@@ -252,7 +258,7 @@ async def test_end_that_waits_for_its_receipt(tunnel: Tunnel, target: Target) ->
     await eventually(lambda: tunnel.at_server(oldest, role="server") > 0, "the end waits")
     assert before - 1 < tunnel.at_server(oldest, role="server") < time.time() + 1
     ends = [tunnel.at_server("tunnel_ends_total", role="server", direction=DOWN, event=event) for event in EVENTS]
-    assert ends == [1, 1, 0, 0]
+    assert ends == [1, 1, 0, 0, 0]
     async with asyncio.timeout(PATIENCE_S):
         received = 0
         while piece := await loop.sock_recv(sock, 65536):
@@ -283,7 +289,7 @@ async def test_streams_that_were_reset(tunnel: Tunnel, target: Target, who: str)
         assert side("tunnel_bytes_total", role=role, direction=UP) == 1
         for direction in DIRECTIONS:  # A reset is no end.
             ends = [side("tunnel_ends_total", role=role, direction=direction, event=event) for event in EVENTS]
-            assert ends == [0, 0, 0, 0]
+            assert ends == [0, 0, 0, 0, 0]
         await at_rest(side, role)
 
 

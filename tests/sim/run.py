@@ -6,7 +6,8 @@ Rules:
   events in order), in the drivers (no exception), in the ledgers (no more unread bytes than windows).
 - Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
   its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
-  left at either proxy, no socket is open, and the ledgers balance. Then both drain, and nothing is left at all.
+  left at either proxy, no socket is open, and the ledgers balance: each end that was received is confirmed or abandoned,
+  at each hop. Then both drain, and nothing is left at all.
 """
 
 from collections.abc import Callable
@@ -24,6 +25,7 @@ from tests.sim.world import START_S, World
 from tunnel.engine.port import Address
 from tunnel.errors import Cause
 from tunnel.session import events
+from tunnel.session.ledger import END_EVENTS
 from tunnel.wire.messages import Direction
 
 SETTLE_S = 30.0
@@ -241,6 +243,8 @@ class Run:
             assert set(ledger.half_closed.values()) == {0}
             assert proxy.session.oldest_unconfirmed_end_at() is None
             assert sum(ledger.streams.values()) >= 0
+            for direction in Direction:
+                _check_ends({event: ledger.ends[direction, event] for event in END_EVENTS}, direction.label)
         if self.untroubled:
             self._check_balance()
         if not (self.plan.deadly or self._a_handshake_failed):
@@ -250,10 +254,11 @@ class Run:
         """Each clean end was received, forwarded and confirmed once, at both hops."""
         count = len(self.plan.transactions)
         for direction in Direction:
-            for event in ("received", "forwarded", "confirmed"):
+            for event in ("received", "forwarded", "confirmed", "abandoned"):
+                expected = 0 if event == "abandoned" else count
                 at_client = self.client.session.ledger.ends[direction, event]
                 at_servers = sum(server.session.ledger.ends[direction, event] for server in self.servers)
-                assert (at_client, at_servers) == (count, count), f"{event} {direction.label}"
+                assert (at_client, at_servers) == (expected, expected), f"{event} {direction.label}"
 
     def _check_receipts(self) -> None:
         """Where no connection died, each stream has one DONE in each direction.
@@ -276,3 +281,11 @@ class Run:
             assert proxy.session.connection_count == 0
             assert proxy.session.get_timer() is None, f"a timer is left at {type(proxy).__name__}"
             assert not proxy.faults
+
+
+def _check_ends(ends: dict[str, int], where: str) -> None:
+    """One hop and direction at rest, whatever went wrong: no end was forgotten, and none was made up."""
+    said = f"{where}: {ends}"
+    assert ends["received"] == ends["confirmed"] + ends["abandoned"], said
+    assert ends["confirmed"] <= ends["forwarded"] <= ends["received"], said
+    assert ends["rescued"] <= ends["received"], said

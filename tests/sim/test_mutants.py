@@ -15,6 +15,7 @@ from tunnel.session.base import Session
 from tunnel.session.client import ClientSession
 from tunnel.session.connection import Connection
 from tunnel.session.events import Ending
+from tunnel.session.ledger import Ledger
 from tunnel.session.liveness import Liveness, Verdict
 from tunnel.session.server import ServerSession
 from tunnel.wire.messages import Done, Outcome
@@ -118,6 +119,7 @@ MUTANTS: dict[str, tuple[type, str, Fault]] = {
     "early bytes are forgotten": (ClientSession, "open", forgets_early_bytes),
     "no credit comes back": (Session, "delivered", credits_nothing),
     "streams are never retired": (Session, "_retire_if_done", nothing),
+    "an end that nobody confirms is forgotten": (Ledger, "half_over", nothing),
     "a rescue does nothing": (Session, "_rescue", nothing),
     "EOF waits for the other direction": (Relay, "_finish_socket", eof_waits_for_the_other_half),
     "a stopped socket is not read on": (Relay, "_stop_reading", nothing),

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from tunnel.errors import Cause
 from tunnel.metrics import SessionCollector, cause_labels, handshake_histogram
 from tunnel.session.base import Session
-from tunnel.session.ledger import Ledger
+from tunnel.session.ledger import END_EVENTS, Ledger
 from tunnel.wire.messages import Direction
 
 UP, DOWN = Direction.CLIENT_TO_TARGET, Direction.TARGET_TO_CLIENT
@@ -79,7 +79,7 @@ def test_each_series_says_its_own_thing(scrape: Scrape) -> None:
     ledger.bytes.update({UP: 9, DOWN: 10})
     ledger.half_closed.update({UP: 11, DOWN: 12})
     ledger.flow_control_waits = 13
-    for number, event in enumerate(("received", "forwarded", "confirmed", "rescued"), start=14):
+    for number, event in enumerate(END_EVENTS, start=14):
         ledger.ends[UP, event], ledger.ends[DOWN, event] = number, 10 * number
 
     assert scrape("tunnel_connections_active") == 1
@@ -92,7 +92,7 @@ def test_each_series_says_its_own_thing(scrape: Scrape) -> None:
     assert [scrape("tunnel_bytes_total", direction=direction) for direction in directions] == [9, 10]
     assert [scrape("tunnel_half_closed_streams", direction=direction) for direction in directions] == [11, 12]
     assert scrape("tunnel_flow_control_waits_total") == 13
-    for number, event in enumerate(("received", "forwarded", "confirmed", "rescued"), start=14):
+    for number, event in enumerate(END_EVENTS, start=14):
         ends = [scrape("tunnel_ends_total", direction=direction, event=event) for direction in directions]
         assert ends == [number, 10 * number]
 

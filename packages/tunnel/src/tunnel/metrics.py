@@ -81,7 +81,7 @@ class SessionCollector(Collector):
     def _ends(self) -> Iterator[Metric]:
         ends = _counter(
             "tunnel_ends",
-            "The FIN ledger: clean ends received, forwarded, confirmed by DONE, rescued by END",
+            "The FIN ledger: clean ends received, forwarded, confirmed by DONE, rescued by END, gone with their stream",
             "role",
             "direction",
             "event",

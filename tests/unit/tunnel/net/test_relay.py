@@ -13,7 +13,6 @@ from tunnel.net.relay import FAREWELL_S, Relay
 from tunnel.net.tcp import TcpSocket
 from tunnel.session import events
 from tunnel.session.events import Ending
-from tunnel.session.ledger import Ledger
 from tunnel.wire.messages import Direction
 
 STREAM = 7
@@ -26,11 +25,11 @@ class FakeSession:
     sends = SENDS
 
     def __init__(self) -> None:
-        self.ledger = Ledger()
         self.room = 1 << 30
         self.sent = b""
         self.calls: list[tuple[Any, ...]] = []
         self.accounted = 0
+        self.received_ends = 0
 
     def send(self, stream: int, data: bytes, now: float) -> int:
         assert stream == STREAM
@@ -38,6 +37,10 @@ class FakeSession:
         self.room -= taken
         self.sent += data[:taken]
         return taken
+
+    def end_read(self, stream: int) -> None:
+        assert stream == STREAM
+        self.received_ends += 1
 
     def finish(self, stream: int, now: float) -> None:
         self._note("finish", stream)
@@ -63,10 +66,6 @@ class FakeSession:
     def _note(self, name: str, stream: int, *arguments: object) -> None:
         assert stream == STREAM
         self.calls.append((name, *arguments))
-
-    @property
-    def received_ends(self) -> int:
-        return self.ledger.ends[SENDS, "received"]
 
 
 class FakeSocket:

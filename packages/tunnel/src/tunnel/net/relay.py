@@ -171,7 +171,7 @@ class Relay:
         self._eof_read = True
         if self._discarding:
             return
-        self._session.ledger.count_end(self._session.sends, "received")
+        self._session.end_read(self.stream)
         self._finish_if_sent()
 
     def _send_unsent(self) -> None:

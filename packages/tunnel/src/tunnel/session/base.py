@@ -20,6 +20,7 @@ from tunnel.session.connection import Connection, State
 from tunnel.session.events import Ending, Event
 from tunnel.session.ledger import Ledger
 from tunnel.session.liveness import Liveness, Verdict
+from tunnel.session.pending import Pending, pending_of
 from tunnel.session.settings import SessionSettings
 from tunnel.session.stream import OUTCOMES, ReceiveHalf, ReceiveState, SendHalf, SendState, Stream
 from tunnel.session.timers import Timers
@@ -110,13 +111,20 @@ class Session(ABC):
             self.ledger.flow_control_waits += 1
         return taken
 
+    def end_read(self, stream: int) -> None:
+        """The socket's EOF was read. `finish` follows when all that came before it was taken by `send`."""
+        found = self._streams.get(stream)
+        if found is not None and found.send.state is SendState.OPEN:
+            self.ledger.end_received(found.send)
+
     def finish(self, stream: int, now: float) -> None:
         """The socket's EOF: FIN behind what was sent. Never waits."""
         found = self._streams.get(stream)
         if found is None or found.send.state is not SendState.OPEN:
             return
         self._now = now
-        self.ledger.count_end(self.sends, "forwarded")
+        self.ledger.end_received(found.send)
+        self.ledger.end_forwarded(found.send)
         self._leave(found, SendState.FINISHED)
         self._flush(found)
 
@@ -183,6 +191,10 @@ class Session(ABC):
             if stream.send.state is SendState.FINISHED and stream.send.confirmed is None
         ]
         return min(waiting, default=None)
+
+    def pending(self, now: float) -> Pending:
+        """What has not ended, oldest first. A pure read; safe from any thread, like the counts above."""
+        return pending_of(list(self._streams.values()), now)
 
     def close(self, cause: Cause, now: float) -> None:
         """Ends everything at once: what has not ended is LOST at the peer."""
@@ -302,7 +314,7 @@ class Session(ABC):
         receives = (
             Direction.TARGET_TO_CLIENT if self.sends is Direction.CLIENT_TO_TARGET else Direction.CLIENT_TO_TARGET
         )
-        stream = Stream(self._next_stream, SendHalf(self.sends), ReceiveHalf(receives), self._now)
+        stream = Stream(self._next_stream, SendHalf(self.sends), ReceiveHalf(receives), self._now, self._now)
         self._next_stream += 1
         self._streams[stream.number] = stream
         self._watch_progress(stream)
@@ -386,11 +398,11 @@ class Session(ABC):
             return
         self._timers.cancel(("rescue", stream.number))
         self._count_half_closed(stream, -1)
-        half.state, half.ending = ReceiveState.ENDED, ending
+        half.state, half.ending, half.ended_at = ReceiveState.ENDED, ending, self._now
         self._count_half_closed(stream, +1)
         self._watch_progress(stream)
         if ending is Ending.EOF and not stream.refused:
-            self.ledger.count_end(half.direction, "received")
+            self.ledger.end_received(half)
         if stream.detached:
             self._receipt(stream)
             self._retire_if_done(stream)
@@ -404,11 +416,11 @@ class Session(ABC):
         half.state = ReceiveState.RECEIPTED
         clean = half.ending is Ending.EOF and not stream.refused
         if clean:
-            self.ledger.count_end(half.direction, "forwarded")
+            self.ledger.end_forwarded(half)
         connection = self._connection_of(stream)
         if connection is not None and stream.qid is not None:
             if clean:
-                self.ledger.count_end(half.direction, "confirmed")
+                self.ledger.end_confirmed(half)
             final_offset = half.offset - half.undelivered_bytes
             self._tell(connection, Done(stream.qid, half.direction, final_offset, OUTCOMES[half.ending]))
 
@@ -419,7 +431,7 @@ class Session(ABC):
         if half.state is ReceiveState.OPEN:
             self._timers.cancel(("rescue", stream.number))
             self._count_half_closed(stream, -1)
-            half.state, half.ending = ReceiveState.ENDED, Ending.CLOSED
+            half.state, half.ending, half.ended_at = ReceiveState.ENDED, Ending.CLOSED, self._now
             self._count_half_closed(stream, +1)
             self._watch_progress(stream)
         elif half.ending is Ending.EOF:
@@ -475,7 +487,7 @@ class Session(ABC):
 
     def _leave(self, stream: Stream, state: SendState) -> None:
         self._count_half_closed(stream, -1)
-        stream.send.state = state
+        stream.send.state, stream.send.ended_at = state, self._now
         self._count_half_closed(stream, +1)
         stream.last_progress_at = self._now
         self._watch_progress(stream)
@@ -536,7 +548,7 @@ class Session(ABC):
             if half.state is not SendState.FINISHED or done.final_offset != half.final_offset:
                 raise WireError(f"a DONE of stream {done.stream} for an end that was not sent")
             if not stream.refused:
-                self.ledger.count_end(half.direction, "confirmed")
+                self.ledger.end_confirmed(half)
         half.confirmed = done.outcome
         self._timers.cancel(("end", stream.number))
         if half.state is SendState.OPEN:  # The peer has had enough, and its STOP_SENDING is still on the way.
@@ -564,7 +576,7 @@ class Session(ABC):
             return
         if half.offset != half.end_offset:  # More has come since: that END was wrong.
             return
-        self.ledger.count_end(half.direction, "rescued")
+        self.ledger.end_rescued(half)
         self._events.append(events.Rescued(connection.number, stream.number, half.direction, half.offset))
         self._end_receiving(stream, Ending.EOF, Cause.NONE)
         self._engine.stop(connection.number, stream.qid, Cause.RESCUED.code)
@@ -597,6 +609,8 @@ class Session(ABC):
         self._streams.pop(stream.number, None)
         self._count_half_closed(stream, -1)
         self.ledger.streams[stream.ending] += 1
+        self.ledger.half_over(stream.send)
+        self.ledger.half_over(stream.receive)
         for kind in ("progress", "end", "rescue", "open", "reply"):
             self._timers.cancel((kind, stream.number))
 

@@ -346,8 +346,10 @@ class ClientSession(Session):
         """Back to the front of those that wait for a connection, with the time that is left, as if never sent."""
         for kind in ("reply", "end", "rescue"):
             self._timers.cancel((kind, stream.number))
-        state = stream.send.state
-        stream.send, stream.receive = SendHalf(stream.send.direction, state), ReceiveHalf(stream.receive.direction)
+        old = stream.send
+        stream.send = SendHalf(old.direction, old.state, ended_at=old.ended_at, end_open=old.end_open)
+        old.end_open = False  # The application's end goes along; what stays behind owes nobody anything.
+        stream.receive = ReceiveHalf(stream.receive.direction)
         stream.connection, stream.qid, stream.head = None, None, Decoder()
         self._timers.set(("open", stream.number), stream.open_deadline)
         self._waiting.appendleft(stream.number)

@@ -2,19 +2,32 @@
 
 Rules:
 - The FIN ledger counts clean ends only, per direction: `received` (from the socket, or from the tunnel),
-  `forwarded` (into the tunnel, or to the socket), `confirmed` (DONE came, or was sent), `rescued` (by END).
-- Requests that were refused and streams that were cancelled are outside the balance: a half-close in front of a
-  refusal is received and forwarded, and nobody confirms it.
-- Otherwise, at rest, received = forwarded = confirmed for each direction at each hop; where it is not, an end was lost.
+  `forwarded` (into the tunnel, or to the socket), `confirmed` (DONE came, or was sent), `rescued` (by END), and
+  `abandoned`: received, but its stream is gone and nobody will confirm it any more. The request was refused, the other
+  side had had enough, a reset or the loss of the connection came first, or a wait was over.
+- An end that is received is confirmed or abandoned, never both. So, at rest, received = confirmed + abandoned for each
+  direction at each hop, whatever went wrong; where it is not, an end was forgotten.
+- Where nothing went wrong, nothing is abandoned, and received = forwarded = confirmed.
+- Only an end of a live direction is one. What a socket says after its stream has ended is not counted.
 """
+
+from typing import Protocol
 
 from tunnel.errors import Cause
 from tunnel.session.events import Ending
 from tunnel.wire.messages import Direction
 
-END_EVENTS = ("received", "forwarded", "confirmed", "rescued")
+END_EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
 REFUSED = "refused"
 STREAM_ENDINGS = (*(ending.value for ending in Ending), REFUSED)
+
+
+class Half(Protocol):
+    """One direction of a stream, as far as the FIN ledger is concerned."""
+
+    direction: Direction
+    end_open: bool
+    """Its end was received, and is neither confirmed nor abandoned yet."""
 
 
 class Ledger:
@@ -32,5 +45,24 @@ class Ledger:
         self.flow_control_waits = 0
         self.pings_answered = 0
 
-    def count_end(self, direction: Direction, event: str) -> None:
-        self.ends[direction, event] += 1
+    def end_received(self, half: Half) -> None:
+        """Once for each end, however often it is said before the end is confirmed."""
+        if not half.end_open:
+            half.end_open = True
+            self.ends[half.direction, "received"] += 1
+
+    def end_forwarded(self, half: Half) -> None:
+        self.ends[half.direction, "forwarded"] += 1
+
+    def end_rescued(self, half: Half) -> None:
+        self.ends[half.direction, "rescued"] += 1
+
+    def end_confirmed(self, half: Half) -> None:
+        half.end_open = False
+        self.ends[half.direction, "confirmed"] += 1
+
+    def half_over(self, half: Half) -> None:
+        """The stream leaves the tables: nobody will say anything about this direction any more."""
+        if half.end_open:
+            half.end_open = False
+            self.ends[half.direction, "abandoned"] += 1

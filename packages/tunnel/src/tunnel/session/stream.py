@@ -53,6 +53,9 @@ class SendHalf:
     """Bytes that the engine took."""
     confirmed: Outcome | None = None
     """What the peer's DONE said."""
+    ended_at: float | None = None
+    end_open: bool = False
+    """See `ledger.Half`."""
 
     @property
     def final_offset(self) -> int:
@@ -72,6 +75,9 @@ class ReceiveHalf:
     ending: Ending | None = None
     end_offset: int | None = None
     """Where END says that the direction ends."""
+    ended_at: float | None = None
+    end_open: bool = False
+    """See `ledger.Half`."""
 
 
 @dataclass(slots=True)
@@ -81,6 +87,7 @@ class Stream:
     number: int
     send: SendHalf
     receive: ReceiveHalf
+    opened_at: float
     last_progress_at: float
     connection: int | None = None
     qid: int | None = None
