@@ -1,7 +1,8 @@
 """The view of a real HTTP client: httpx through its own SOCKS5 support, with nothing of ours in the way of the bytes.
 
 Rules
-- One client a transaction, so that its connection is fresh; several requests on it use it again.
+- One client a transaction, so that its connection is fresh; several requests on it use it again. httpx would replace
+  one that has ended in between without a word: here that is the end of the transaction, and it came too early.
 - No timeouts of httpx: the watchdog ends what takes too long. The phases come from httpx's trace extension, as far as
   it goes: socks_connect holds the whole SOCKS handshake, ttfb ends with the last byte of the head, and eof_wait does
   not exist, because a client that knows the length does not wait for the end.
@@ -82,6 +83,8 @@ class RealClient:
         self._transaction.finish()
 
     async def _trace(self, event: str, info: Mapping[str, Any]) -> None:
+        if event == "socks.connect_tcp.started" and self._stream is not None:
+            raise Failed(Outcome.EOF_PREMATURE, "the connection ended between two requests")
         if event == "socks.connect_tcp.complete":
             self._stream = info["return_value"]
             descriptor = self._stream.get_extra_info("socket").fileno()

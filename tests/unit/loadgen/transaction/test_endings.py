@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import struct
+from itertools import count
 
 import pytest
 from tests.unit.loadgen.conftest import Bench, Peers, Speak, accept_socks, read_head
@@ -244,6 +245,27 @@ async def test_receipts(bench: Bench, peers: Peers, scenario: str, receipt: str,
 
     transaction = bench.start(scenario, await peers.proxy(answers_with))
     assert await bench.outcome(transaction) is outcome
+
+
+async def test_a_connection_that_ends_between_two_requests(bench: Bench, peers: Peers) -> None:
+    """httpx would connect again, and nobody would know."""
+    connections = count(1)
+
+    async def one_answer_each(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if next(connections) > 1:
+            return
+        await accept_socks(reader, writer)
+        await read_head(reader)
+        writer.write(LENGTH.replace(b"Connection: close\r\n", b"") + BODY)
+        writer.write_eof()
+        await reader.read()
+
+    transaction = bench.start("keep_alive", await peers.serve(one_answer_each), requests=3)
+    assert await bench.outcome(transaction) is Outcome.EOF_PREMATURE
+    assert next(connections) == 2, "no second one was made"
+    (line,) = bench.anomalies("outcome")
+    assert line["detail"] == "the connection ended between two requests"
+    assert line["received_bytes"] == SIZE
 
 
 @pytest.mark.parametrize("scenario", ["eof_gated", "server_first"])
