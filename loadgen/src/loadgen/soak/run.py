@@ -87,7 +87,7 @@ class SoakRun:
         self.state = "load"
         log.info("ready", proxy=str(stack.proxy), target=str(stack.target), rate_per_s=rate_per_s)
         load_began_s = monotonic()
-        arrivals = schedule.constant(self._mix, rate_per_s, settings.seed)
+        arrivals = schedule.arrivals(self._mix, rate_per_s=rate_per_s, seed=settings.seed)
         await _first(generator.offer(arrivals, duration_s), self._stop.draining.wait(), generator.crashed())
         load_ended_s = monotonic()
 

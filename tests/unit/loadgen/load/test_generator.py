@@ -9,7 +9,7 @@ from tests.unit.loadgen.conftest import NOWHERE, Bench, Peers
 
 from loadgen.load.generator import Generator
 from loadgen.load.mix import read
-from loadgen.load.schedule import constant
+from loadgen.load.schedule import arrivals
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.route import Route
 from loadgen.transaction.transaction import Arrival, Transaction
@@ -31,7 +31,7 @@ def generator(bench: Bench, proxy: Address, max_in_flight: int = 100) -> Generat
 async def test_a_hanging_proxy_does_not_slow_the_load_down(bench: Bench, peers: Peers) -> None:
     load = generator(bench, await peers.serve(silent))
     began_s = monotonic()
-    await load.offer(constant(MIX, 200, seed=1), duration_s=0.2)
+    await load.offer(arrivals(MIX, rate_per_s=200, seed=1), duration_s=0.2)
     assert monotonic() - began_s >= 0.2
     count = bench.tally.scenarios["close_delimited"]
     assert (count.scheduled, count.started, count.in_flight) == (40, 40, 40)
@@ -40,7 +40,7 @@ async def test_a_hanging_proxy_does_not_slow_the_load_down(bench: Bench, peers: 
 
 async def test_what_comes_on_top_of_the_cap_is_dropped_and_counted(bench: Bench, peers: Peers) -> None:
     load = generator(bench, await peers.serve(silent), max_in_flight=5)
-    await load.offer(constant(MIX, 1000, seed=1), duration_s=0.02)
+    await load.offer(arrivals(MIX, rate_per_s=1000, seed=1), duration_s=0.02)
     count = bench.tally.scenarios["close_delimited"]
     assert (count.scheduled, count.started, count.dropped) == (20, 5, 15)
     assert bench.sample("soak_transactions_dropped_total", scenario="close_delimited") == 15
@@ -50,7 +50,7 @@ async def test_what_comes_on_top_of_the_cap_is_dropped_and_counted(bench: Bench,
 async def test_a_late_start_is_lag_and_latency_counts_from_the_schedule(bench: Bench, peers: Peers) -> None:
     """A generator that was held up starts what is due at once; none of the delay disappears from the figures."""
     load = generator(bench, await peers.serve(lambda reader, writer: asyncio.sleep(0)))
-    arrival = next(constant(MIX, 1, seed=1))
+    arrival = next(arrivals(MIX, rate_per_s=1, seed=1))
     assert load.start(arrival, due_s=monotonic() - 2) is not None
     await load.settle(within_s=10)
     assert await load.abort() == 0
@@ -64,14 +64,14 @@ async def test_a_generator_that_cannot_keep_up_does_not_make_the_load_longer(ben
     route = Route(NOWHERE, NOWHERE, NOWHERE)
     # Each start takes 0.8 s here, five are due in 0.5 s, and 1 s after that it is too late.
     load = Generator(route, bench.limits, bench.tally, bench.watchdog, 100, clock=lambda: 0.8 * count.scheduled)
-    await load.offer(constant(MIX, 10, seed=1), duration_s=0.5)
+    await load.offer(arrivals(MIX, rate_per_s=10, seed=1), duration_s=0.5)
     assert (count.scheduled, count.started, count.dropped) == (5, 2, 3)
     await load.abort()
 
 
 async def test_settle_waits_and_abort_tells_what_is_left(bench: Bench, peers: Peers) -> None:
     load = generator(bench, await peers.serve(silent))
-    for arrival in islice(constant(MIX, 1, seed=1), 3):
+    for arrival in islice(arrivals(MIX, rate_per_s=1, seed=1), 3):
         load.start(arrival, due_s=monotonic())
     await load.settle(within_s=0.01)
     assert await load.abort() == 3
