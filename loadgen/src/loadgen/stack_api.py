@@ -27,6 +27,9 @@ class StackError(Exception):
     """The stack cannot be brought up, or not do what is asked of it; the message says why and what would help."""
 
 
+PROGRAMS = ("proxy-client", "proxy-server", "http-target", "link")
+"""What a stack can be made of."""
+
 RTT_20_MS = ("--delay-ms", "10")
 """What `link` does unless asked otherwise: 10 ms each way."""
 
@@ -43,6 +46,14 @@ class StackSettings:
     """Where each program's stderr goes, as PROGRAM.log; None: a temporary directory of the stack's own."""
     programs: Mapping[str, Path] = field(default_factory=dict)
     """Stack local: another executable for a program."""
+
+    def __post_init__(self) -> None:
+        """Raises StackError where something is asked of a program that is not in the stack."""
+        asked = {*self.programs, *(name for name, arguments in self.arguments.items() if arguments)}
+        if self.link is None and "link" in asked:
+            raise StackError("something is asked of the link, and there is none in this stack; --link adds one")
+        if unknown := sorted(asked - {*PROGRAMS}):
+            raise StackError(f"there is no program {unknown[0]} in a stack; there are {', '.join(PROGRAMS)}")
 
 
 class Faults(Protocol):

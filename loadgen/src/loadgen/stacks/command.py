@@ -12,22 +12,24 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from loadgen.link.plan import Conditions
 from loadgen.stack_api import StackError, StackSettings
+from loadgen.stacks.choices import ProgramChoices
 from servicekit import logs
 from servicekit.run import EXIT_CANNOT_START, Stop, run
 from servicekit.settings import CommandSettings, load
 
 SOCKS_PORT, TARGET_PORT = 1080, 8080
+LAST_PORT = 65535
 _CURL = "curl -x socks5h://{} 'http://{}/bytes?seed=1&size=1000000&framing=length' | sha256sum"
 
 
-class StackCommandSettings(CommandSettings, Conditions):
+class StackCommandSettings(CommandSettings, Conditions, ProgramChoices):
     """Runs proxy-client, proxy-server and http-target together until interrupted, and prints where they are."""
 
     model_config = SettingsConfigDict(env_prefix="LOADGEN_STACK_")
@@ -41,6 +43,13 @@ class StackCommandSettings(CommandSettings, Conditions):
     engine: str | None = Field(None, description="the QUIC library of both proxies")
     logs_directory: Path | None = Field(None, description="directory for the programs' logs, one file each")
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.target_port == LAST_PORT:
+            raise ValueError(f"--target-port {LAST_PORT}: must be less; http-target speaks first on the next port")
+        self.check_programs(self.stack, link=self.link_arguments() is not None)
+        return self
+
     def link_arguments(self) -> tuple[str, ...] | None:
         """Arguments for `loadgen link`; None where nothing of a link was asked for."""
         plan = () if self.link is None else ("--plan", str(self.link))
@@ -53,11 +62,16 @@ class StackCommandSettings(CommandSettings, Conditions):
         ]
         return (*plan, *conditions) or None
 
-    def for_stack(self, arguments: Mapping[str, tuple[str, ...]]) -> StackSettings:
-        """What the stack is asked for; `arguments` by program come before the engine's."""
+    def for_stack(self, own: Mapping[str, tuple[str, ...]]) -> StackSettings:
+        """What the stack is asked for; `own` arguments by program come before those of the command line."""
         engine = () if self.engine is None else ("--engine", self.engine)
-        proxies = {name: (*arguments.get(name, ()), *engine) for name in ("proxy-client", "proxy-server")}
-        return StackSettings(self.link_arguments(), {**arguments, **proxies}, self.logs_directory)
+        engines = {"proxy-client": engine, "proxy-server": engine}
+        further = self.arguments()
+        arguments = {
+            name: (*own.get(name, ()), *engines.get(name, ()), *further.get(name, ()))
+            for name in {**own, **engines, **further}
+        }
+        return StackSettings(self.link_arguments(), arguments, self.logs_directory, self.programs())
 
 
 def main(argv: Sequence[str]) -> int:

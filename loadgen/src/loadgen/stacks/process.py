@@ -1,37 +1,42 @@
 """One program of a stack as a process: its addresses learnt from its log, its end by pid.
 
 Rules
-- stderr goes straight into PROGRAM.log: whoever started the program may be slow, and the program never waits for it. A
-  log longer than `LOG_BYTES` is emptied, the old text kept beside it as PROGRAM.log.1.
 - Started means: each listener has logged where it listens, and /readyz says 200; both within `START_TIMEOUT_S`.
+- Started again means the same command line, with the addresses pinned that the first start was given.
 - Stopped means: SIGTERM, at most `STOP_TIMEOUT_S`, then SIGKILL. Signals go to the pid and to nothing else.
+- A paused program hears no SIGTERM: whoever ends it wakes it, and so does the end of this process, however it comes.
 - The program is in a session of its own, so that Ctrl-C in a terminal reaches only the one who started it; on Linux it
   gets a SIGTERM when that one dies.
 """
 
 import asyncio
-import json
+import errno
 import os
 import shutil
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
 from loadgen.stack_api import StackError
+from loadgen.stacks.program_log import Event, ProgramLog, events
 from servicekit.address import Address
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 30.0
-LOG_BYTES = 32 * 1024 * 1024
-"""Worst case on disk: twice this for each program."""
+AT_ONCE_TIMEOUT_S = 5.0
+"""What a program has for ending at once, after its second SIGTERM."""
+PORT_TIMEOUT_S = 5.0
+"""How long a program that is started again waits for its port: somebody may have taken it for a moment."""
 
 _POLL_S = 0.02
-_LOG_CHECK_S = 5.0
-_LAST_LINES = 20
+_PORT_POLL_S = 0.2
+_TERM_AGAIN_S = 0.1
+"""Between two SIGTERMs: two at once would be one."""
 
 _END_WITH_THE_PARENT: tuple[str, ...] = ()
 """What a command is started through. Not a preexec_fn: that is not safe where the parent has threads."""
@@ -41,6 +46,9 @@ if sys.platform == "linux":
         "-ISc",
         "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])",
     )  # PR_SET_PDEATHSIG, SIGTERM
+
+_WAKE_AT_THE_END = ("/bin/sh", "-c", 'read -r _; kill -CONT "$0"')
+"""Waits for the end of its stdin, which comes with the end of this process, then wakes a pid."""
 
 
 def find_program(name: str) -> str:
@@ -53,50 +61,64 @@ def find_program(name: str) -> str:
 
 
 class Program:
-    """A running program. Made by `start`."""
+    """A program, running most of the time. Made by `start`."""
 
-    def __init__(self, name: str, process: asyncio.subprocess.Process, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        listeners: Mapping[str, str],
+        log: ProgramLog,
+        environment: Mapping[str, str] | None,
+    ) -> None:
         self.name = name
         self.log = log
         self.addresses: dict[str, Address] = {}
         """Where it listens, by the listener's name in its log."""
-        self._process = process
+        self.ended_by_us = False
+        """Whether it is down because of `stop` or `kill`."""
+        self._command = command
+        self._listeners = {**listeners, "metrics": "--metrics-listen"}
+        self._environment = environment
+        self._process: asyncio.subprocess.Process
         self._log_watch: asyncio.Task[None] | None = None
+        self._waker: asyncio.subprocess.Process | None = None  # while it is paused
 
     @classmethod
     async def start(
         cls,
         name: str,
         command: Sequence[str],
-        listeners: Sequence[str],
+        listeners: Mapping[str, str],
         logs: Path,
         environment: Mapping[str, str] | None = None,
     ) -> "Program":
         """Starts `command` and waits until it is ready: its `listeners` and "metrics" are then in `addresses`.
 
-        `environment` replaces the inherited one. Raises StackError, with the last lines of its log, when it is not
-        ready in time; then, and when it is cancelled, the process has been ended.
+        `listeners` are the flags that say where to listen, by the listener's name in the log. `environment` replaces
+        the inherited one. Raises StackError, with the last lines of its log, when it is not ready in time; then, and
+        when it is cancelled, the process has been ended.
         """
-        log = logs / f"{name}.log"
-        with log.open("ab") as stderr:
-            stderr.truncate(0)
-            process = await asyncio.create_subprocess_exec(
-                *_END_WITH_THE_PARENT,
-                *command,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.DEVNULL,
-                stderr=stderr,
-                env=None if environment is None else dict(environment),
-                start_new_session=True,
-            )
-        program = cls(name, process, log)
-        try:
-            await program._until_ready({*listeners, "metrics"})
-        except BaseException:
-            await program.stop()
-            raise
-        program._log_watch = asyncio.create_task(_cap(log))
+        program = cls(name, command, listeners, ProgramLog(logs / f"{name}.log"), environment)
+        program.log.empty()
+        await program._launch(command)
         return program
+
+    async def start_again(self) -> None:
+        """Starts it at the same addresses, and waits until it is ready; nothing where it runs. Raises StackError."""
+        if self.returncode is None:
+            return
+        command = pinned(self._command, {flag: self.addresses[name] for name, flag in self._listeners.items()})
+        deadline_s = monotonic() + PORT_TIMEOUT_S
+        while True:
+            try:
+                await self._launch(command)
+            except StackError:
+                if os.strerror(errno.EADDRINUSE) not in self.log.text() or monotonic() > deadline_s:
+                    raise
+            else:
+                return
+            await asyncio.sleep(_PORT_POLL_S)
 
     @property
     def pid(self) -> int:
@@ -111,51 +133,90 @@ class Program:
     def metrics_url(self) -> str:
         return f"http://{self.addresses['metrics']}/metrics"
 
-    async def stop(self) -> int:
-        """Ends the process, if it still runs, and returns its exit code. A cancellation kills it at once."""
-        if self._log_watch:
-            self._log_watch.cancel()
+    async def pause(self) -> None:
+        """SIGSTOP, and it stands still. Raises StackError where it does not run."""
+        self.must_run()
+        if self._waker is not None:
+            raise StackError(f"{self.name} is paused already")
+        self._waker = await asyncio.create_subprocess_exec(
+            *_WAKE_AT_THE_END, f"{self.pid}", stdin=asyncio.subprocess.PIPE, start_new_session=True
+        )
+        self.signal(signal.SIGSTOP)
+        while sys.platform == "linux" and not _stands_still(self.pid):
+            self.must_run()
+            await asyncio.sleep(_POLL_S)
+
+    async def resume(self) -> None:
+        """SIGCONT; nothing where it is not paused. Raises StackError where it has ended."""
+        self.must_run()
+        self.signal(signal.SIGCONT)
+        await self._no_waker()
+
+    async def kill(self) -> None:
+        """SIGKILL, and it has ended. Raises StackError where it had before."""
+        self.must_run()
+        self.signal(signal.SIGKILL)
+        await self._ended()
+
+    async def stop(self, *, at_once: bool = False) -> int:
+        """Ends the process, if it still runs, and returns its exit code. A cancellation kills it at once.
+
+        It drains first, unless it is told twice (`at_once`).
+        """
         try:
-            if self._process.returncode is None:
-                self._signal(signal.SIGTERM)
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await self._process.wait()
+            async with asyncio.timeout(AT_ONCE_TIMEOUT_S if at_once else STOP_TIMEOUT_S):
+                while self.returncode is None:
+                    self.signal(signal.SIGTERM)
+                    self.signal(signal.SIGCONT)  # whoever has stopped it
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(self._process.wait(), _TERM_AGAIN_S if at_once else None)
         except TimeoutError:
             pass
         finally:
-            if self._process.returncode is None:
-                self._signal(signal.SIGKILL)
-        return await self._process.wait()
+            if self.returncode is None:
+                self.signal(signal.SIGKILL)
+            code = await self._ended()
+        return code
 
     def last_lines(self) -> str:
         """The end of its log, for people."""
-        with self.log.open("rb") as file:
-            file.seek(max(file.seek(0, os.SEEK_END) - 64 * 1024, 0))
-            return "\n".join(file.read().decode(errors="replace").splitlines()[-_LAST_LINES:])
+        return self.log.last_lines()
 
-    def _signal(self, number: signal.Signals) -> None:
-        try:
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal, to nobody where it has ended."""
+        with suppress(ProcessLookupError):
             self._process.send_signal(number)
-        except ProcessLookupError:  # it ended between the look and the signal
-            pass
 
-    async def _until_ready(self, listeners: set[str]) -> None:
+    async def _launch(self, command: Sequence[str]) -> None:
+        with self.log.begin() as stderr:
+            self._process = await asyncio.create_subprocess_exec(
+                *_END_WITH_THE_PARENT,
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=stderr,
+                env=None if self._environment is None else dict(self._environment),
+                start_new_session=True,
+            )
+        try:
+            self.addresses = await self._until_ready()
+        except BaseException:
+            await self.stop()
+            raise
+        self.ended_by_us = False
+        self._log_watch = asyncio.create_task(self.log.cap())
+
+    async def _until_ready(self) -> dict[str, Address]:
         deadline_s = monotonic() + START_TIMEOUT_S
-        read_bytes, rest = 0, b""
         waits_for = ""
         while monotonic() < deadline_s:
-            if self._process.returncode is not None:
-                raise self._not_started(f"ended with exit code {self._process.returncode}")
-            with self.log.open("rb") as file:
-                file.seek(read_bytes)
-                fresh = file.read()
-            read_bytes += len(fresh)
-            *lines, rest = (rest + fresh).split(b"\n")
-            self.addresses |= dict(filter(None, map(_listening, lines)))
-            if missing := listeners - self.addresses.keys():
+            if self.returncode is not None:
+                raise self._not_started(f"ended with exit code {self.returncode}")
+            addresses = dict(filter(None, map(_listening, events(self.log.text()))))
+            if missing := self._listeners.keys() - addresses.keys():
                 waits_for = f"no listener {', '.join(sorted(missing))}"
-            elif not (waits_for := await asyncio.to_thread(_unready, self.addresses["metrics"])):
-                return
+            elif not (waits_for := await asyncio.to_thread(_unready, addresses["metrics"])):
+                return addresses
             await asyncio.sleep(_POLL_S)
         raise self._not_started(f"is not ready after {START_TIMEOUT_S:g} s: {waits_for}")
 
@@ -163,14 +224,53 @@ class Program:
         lines = self.last_lines()
         return StackError(f"{self.name} {reason}; the end of its log:\n{lines or 'nothing was logged'}")
 
+    def must_run(self) -> None:
+        """Raises StackError where it has ended."""
+        if self.returncode is not None:
+            raise StackError(f"{self.name} does not run; it ended with exit code {self.returncode}")
 
-def _listening(line: bytes) -> tuple[str, Address] | None:
-    """Reads a `listening` event: (listener, address); None for every other line."""
+    async def _ended(self) -> int:
+        if self._log_watch is not None:
+            self._log_watch.cancel()
+        code = await self._process.wait()
+        await self._no_waker()
+        self.ended_by_us = True
+        return code
+
+    async def _no_waker(self) -> None:
+        waker, self._waker = self._waker, None
+        if waker is not None:
+            waker.kill()
+            await waker.communicate()
+
+
+def pinned(command: Sequence[str], flags: Mapping[str, Address]) -> list[str]:
+    """`command` with these flags, and no other value of them."""
+    kept = []
+    arguments = iter(command)
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if name not in flags:
+            kept.append(argument)
+        elif not equals:
+            next(arguments, None)
+    return [*kept, *(part for flag, address in flags.items() for part in (flag, str(address)))]
+
+
+def _listening(event: Event) -> tuple[str, Address] | None:
+    """Reads a `listening` event: (listener, address); None for every other one."""
     try:
-        event = json.loads(line)
         return (event["listener"], Address.parse(event["address"])) if event["event"] == "listening" else None
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _stands_still(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:  # it has ended
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
 
 
 def _unready(metrics: Address) -> str:
@@ -184,16 +284,3 @@ def _unready(metrics: Address) -> str:
             return error.read(500).decode(errors="replace").strip()
     except OSError as error:
         return str(error)
-
-
-async def _cap(log: Path) -> None:
-    """Keeps a log that its program appends to below a size, for as long as it is not cancelled."""
-    while True:
-        await asyncio.sleep(_LOG_CHECK_S)
-        await asyncio.to_thread(_cut, log)
-
-
-def _cut(log: Path) -> None:
-    if log.stat().st_size > LOG_BYTES:
-        shutil.copyfile(log, log.with_suffix(".log.1"))
-        os.truncate(log, 0)

@@ -39,7 +39,7 @@ async def test_the_client_goes_through_the_link_and_verifies_the_server(record: 
         pass
 
     link, client = " ".join(record.flags("link")), " ".join(record.flags("proxy-client"))
-    assert "link --delay-ms 10 --listen 127.0.0.1:0 --upstream 127.0.0.1:1" in link
+    assert "link --listen 127.0.0.1:0 --metrics-listen 127.0.0.1:0 --upstream 127.0.0.1:1 --delay-ms 10 --plan" in link
     assert "--server 127.0.0.1:1 --server-name proxy-server" in client
     assert "ca.pem" in client
     assert "--insecure" not in client

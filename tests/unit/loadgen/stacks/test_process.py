@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from loadgen.stack_api import StackError
-from loadgen.stacks import process
+from loadgen.stacks import process, program_log
 from loadgen.stacks.process import Program, find_program
 from servicekit.address import Address
+
+SOCKS = {"socks": "--listen"}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def alive(pid: int) -> bool:
 
 
 async def test_a_program_is_started_when_it_listens_and_is_ready(command: list[str], tmp_path: Path) -> None:
-    program = await Program.start("proxy-client", command, ["socks"], tmp_path)
+    program = await Program.start("proxy-client", command, SOCKS, tmp_path)
 
     assert program.addresses["socks"] == Address("127.0.0.1", 1)
     assert program.metrics_url == f"http://{program.addresses['metrics']}/metrics"
@@ -44,7 +46,7 @@ async def test_addresses_of_an_earlier_run_in_the_same_log_are_not_taken(command
     stale = '{"event": "listening", "listener": "socks", "address": "127.0.0.1:9"}\n'
     (tmp_path / "proxy-client.log").write_text(stale)
 
-    program = await Program.start("proxy-client", command, ["socks"], tmp_path)
+    program = await Program.start("proxy-client", command, SOCKS, tmp_path)
     await program.stop()
 
     assert program.addresses["socks"] == Address("127.0.0.1", 1)
@@ -56,7 +58,7 @@ async def test_a_program_that_ends_while_starting_is_reported_with_its_last_line
     behave({"proxy-client": "dies"})
 
     with pytest.raises(StackError, match=r"(?s)proxy-client ended with exit code 3.*cannot bind: no such luck"):
-        await Program.start("proxy-client", command, ["socks"], tmp_path)
+        await Program.start("proxy-client", command, SOCKS, tmp_path)
 
 
 async def test_a_program_that_never_gets_ready_is_ended_and_its_reason_reported(
@@ -66,7 +68,7 @@ async def test_a_program_that_never_gets_ready_is_ended_and_its_reason_reported(
     monkeypatch.setattr(process, "START_TIMEOUT_S", 0.5)
 
     with pytest.raises(StackError, match=r"is not ready after 0\.5 s: no tunnel connection yet"):
-        await Program.start("proxy-client", command, ["socks"], tmp_path)
+        await Program.start("proxy-client", command, SOCKS, tmp_path)
 
     assert record.order() == ["start proxy-client", "end proxy-client"]
 
@@ -75,7 +77,7 @@ async def test_a_missing_listener_is_named(command: list[str], tmp_path: Path, m
     monkeypatch.setattr(process, "START_TIMEOUT_S", 0.5)
 
     with pytest.raises(StackError, match="no listener http, server_first"):
-        await Program.start("proxy-client", command, ["http", "server_first"], tmp_path)
+        await Program.start("proxy-client", command, {"http": "--listen", "server_first": "--server-first-listen"}, tmp_path)
 
 
 async def test_a_program_deaf_to_sigterm_is_killed_after_the_bound(
@@ -83,7 +85,7 @@ async def test_a_program_deaf_to_sigterm_is_killed_after_the_bound(
 ) -> None:
     behave({"proxy-client": "deaf"})
     monkeypatch.setattr(process, "STOP_TIMEOUT_S", 0.2)
-    program = await Program.start("proxy-client", command, ["socks"], tmp_path)
+    program = await Program.start("proxy-client", command, SOCKS, tmp_path)
 
     assert await program.stop() == -signal.SIGKILL
     assert record.order() == ["start proxy-client", "deaf proxy-client"]
@@ -93,7 +95,7 @@ async def test_a_cancelled_start_leaves_no_process(
     command: list[str], tmp_path: Path, behave: Callable[..., None], record: Any
 ) -> None:
     behave({"proxy-client": "never ready"})
-    start = asyncio.create_task(Program.start("proxy-client", command, ["socks"], tmp_path))
+    start = asyncio.create_task(Program.start("proxy-client", command, SOCKS, tmp_path))
     while not record.lines():  # noqa: ASYNC110  # another process writes it
         await asyncio.sleep(0.01)
 
@@ -114,7 +116,7 @@ async def test_a_program_ends_with_the_process_that_started_it(command: list[str
         "import asyncio, os, pathlib, sys\n"
         "from loadgen.stacks.process import Program\n"
         "async def main():\n"
-        "    await Program.start('proxy-client', sys.argv[2:], ['socks'], pathlib.Path(sys.argv[1]))\n"
+        "    await Program.start('proxy-client', sys.argv[2:], {'socks': '--listen'}, pathlib.Path(sys.argv[1]))\n"
         "    os.kill(os.getpid(), 9)\n"
         "asyncio.run(main())\n"
     )
@@ -129,15 +131,15 @@ async def test_a_program_ends_with_the_process_that_started_it(command: list[str
 async def test_a_long_log_is_emptied_and_its_text_kept_beside_it(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(process, "LOG_BYTES", 1000)
-    monkeypatch.setattr(process, "_LOG_CHECK_S", 0.01)
-    program = await Program.start("proxy-client", command, ["socks"], tmp_path)
+    monkeypatch.setattr(program_log, "LOG_BYTES", 1000)
+    monkeypatch.setattr(program_log, "_CHECK_S", 0.01)
+    program = await Program.start("proxy-client", command, SOCKS, tmp_path)
     kept = tmp_path / "proxy-client.log.1"
 
-    with program.log.open("a") as file:
+    with program.log.path.open("a") as file:
         file.write("x" * 2000)
     async with asyncio.timeout(5):
-        while not kept.exists() or program.log.read_text():  # noqa: ASYNC110  # a task of the program's does it
+        while not kept.exists() or program.log.path.read_text():  # noqa: ASYNC110  # a task of the program's does it
             await asyncio.sleep(0.01)
     await program.stop()
 
