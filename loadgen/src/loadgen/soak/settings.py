@@ -10,6 +10,7 @@ from pydantic_settings import SettingsConfigDict
 
 from loadgen.load import mix as mixes
 from loadgen.scenarios import SCENARIOS
+from loadgen.stacks.choices import ProgramChoices
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.socks5 import Credentials
 from loadgen.verdict import thresholds
@@ -47,7 +48,7 @@ TargetUrl = Annotated[Address, _url("http", default_port=80)]
 Duration = Annotated[float, BeforeValidator(seconds)]
 
 
-class SoakSettings(Settings):
+class SoakSettings(Settings, ProgramChoices):
     """Sends HTTP through a SOCKS5 proxy, on a schedule, tells where a transaction stalled, and ends with a verdict:
     exit code 0 for pass, 1 for fail, 3 for inconclusive."""
 
@@ -109,6 +110,7 @@ class SoakSettings(Settings):
         self.thresholds()
         self.the_mix()
         self.credentials()
+        self.check_programs(self.stack, link=self.link != NO_LINK)
         _pairs("--metrics-of", self.metrics_of)
         _pairs("--engines", self.engines)
         return self

@@ -36,7 +36,8 @@ async def open_stack(settings: SoakSettings, directory: Path) -> AsyncIterator[S
         return
     module, function = factory.split(":")
     make = cast(StackFactory, getattr(import_module(module), function))
-    async with make(StackSettings(link=_link(settings.link), logs_directory=directory)) as stack:
+    asked = StackSettings(_link(settings.link), settings.arguments(), directory, settings.programs())
+    async with make(asked) as stack:
         yield stack
 
 
