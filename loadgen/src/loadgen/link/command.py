@@ -1,4 +1,8 @@
-"""`loadgen link`: the command line of the link."""
+"""`loadgen link`: the command line of the link.
+
+SIGHUP reads the plan's file again, SIGUSR1 rebinds (`control`); SIGTERM and SIGINT end it at once, there is nothing to
+drain.
+"""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,6 +12,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from loadgen.link.control import Control
 from loadgen.link.metrics import LinkCollector
 from loadgen.link.plan import Conditions, Plan, Window, read
 from loadgen.link.relay import Relay
@@ -21,13 +26,19 @@ log = logs.get_logger()
 
 
 class LinkSettings(Settings, Conditions):
-    """A UDP relay between proxy-client and proxy-server that behaves like a bad network, from a seeded plan."""
+    """A UDP relay between proxy-client and proxy-server that behaves like a bad network, from a seeded plan.
+
+    While it runs, SIGHUP reads the plan's file again, and SIGUSR1 gives each client a new source port towards the
+    server, as behind a NAT that forgot.
+    """
 
     model_config = SettingsConfigDict(env_prefix="LOADGEN_LINK_")
 
     listen: Address = Field(Address("127.0.0.1", 4434), description="where the client side sends to")
     upstream: Address = Field(description="where the server side listens, an address or a name")
-    plan: Path | None = Field(None, description="TOML file with what happens when; flags go before its base")
+    plan: Path | None = Field(
+        None, description="TOML file with what happens when; flags go before its base; SIGHUP reads it again"
+    )
     blackhole_at: tuple[Annotated[float, Field(ge=0)], ...] = Field(
         (), description="second from which on nothing gets through"
     )
@@ -67,15 +78,19 @@ def main(argv: Sequence[str]) -> int:
 
 
 async def _serve(settings: LinkSettings, stop: Stop) -> int:
-    relay = Relay(settings.listen, settings.upstream, settings.whole_plan(), settings.seed)
+    plan = settings.whole_plan()
+    relay = Relay(settings.listen, settings.upstream, plan, settings.seed)
+    control = Control(relay, settings.whole_plan if settings.plan else None)
+    control.obey_signals()
     metrics = registry()
-    metrics.register(LinkCollector(relay))
+    metrics.register(LinkCollector(relay, control))
 
     def ready() -> str | None:
         return None if relay.resolved.is_set() else f"{settings.upstream} is not resolved yet"
 
     with MetricsServer(settings.metrics_listen, metrics, ready):
         log.info("listening", listener="link", address=str(relay.open()))
+        control.expect(plan)
         try:
             async with asyncio.TaskGroup() as tasks:
                 upkeep = (tasks.create_task(relay.run()), tasks.create_task(_announce(relay)))
@@ -84,6 +99,7 @@ async def _serve(settings: LinkSettings, stop: Stop) -> int:
                 for task in upkeep:
                     task.cancel()
         finally:
+            control.close()
             relay.close()
     log.info("stopped")
     return 0

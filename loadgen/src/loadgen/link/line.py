@@ -4,12 +4,16 @@ Rules
 - A buffer is what one receive gave: equal segments of `segment_bytes`, the last one possibly shorter (UDP_GRO).
   Loss, reordering and duplication are decided for each segment; what survives of a buffer leaves as one (UDP_SEGMENT).
 - Order is kept whatever the jitter: only a segment that `reorder` picks is overtaken: it leaves `reorder_s` later.
+- A throttle sends one segment after the other, each for as long as its bits take; its delay begins when the last one is
+  sent. So a buffer is taken apart, and what leaves never exceeds the rate. What is lost takes none of the rate, a
+  duplicate takes its own. What would wait for more than `THROTTLE_QUEUE_S` until its first bit is sent is dropped.
 - At most `capacity_bytes` are under way; what comes on top is dropped, as at a full queue, and counted.
 - Each segment ends in exactly one count: received + duplicated = forwarded + lost + dropped + under way.
 - An empty datagram is ignored: QUIC has none.
 - The same seed, plan and arrivals give the same departures.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
@@ -20,6 +24,9 @@ from loadgen.link.plan import Impairment, Timeline
 
 CAPACITY_BYTES = 64 * 1024 * 1024
 """Worst case of one direction: 2.5 Gbit/s for 200 ms. A process holds two of them, 128 MiB in all."""
+
+THROTTLE_QUEUE_S = 0.2
+"""The queue in front of a throttle, in time: a few round trips of a usual path, as the buffer of a router has it."""
 
 BUNDLE_BYTES = 65_000
 BUNDLE_SEGMENTS = 64
@@ -96,11 +103,17 @@ class Line(Generic[FlowT]):
         self._queue: list[Departure[FlowT]] = []
         self._order = 0
         self._latest_due_s = 0.0
+        self._sending_until_s = 0.0
 
     @property
     def next_due_s(self) -> float | None:
         """When the next departure is due; None where nothing is under way."""
         return self._queue[0].due_s if self._queue else None
+
+    def follow(self, timeline: Timeline) -> None:
+        """From the next arrival on, `timeline` says what holds. What is under way is not touched."""
+        self._timeline = timeline
+        self._holds_until_s = -math.inf
 
     def admit(self, now_s: float, flow: FlowT, data: bytes, segment_bytes: int) -> None:
         """Takes what arrived at `now_s` for `flow` and decides its fate."""
@@ -113,10 +126,14 @@ class Line(Generic[FlowT]):
         self.counts.received += segments
         if holds.blackhole:
             self.counts.lost += segments
+        elif holds.throttles:
+            view = memoryview(data)
+            for start in range(0, len(data), segment_bytes):
+                self._admit_each(now_s, holds, flow, view[start : start + segment_bytes], segment_bytes)
         elif holds.splits:
             self._admit_each(now_s, holds, flow, memoryview(data), segment_bytes)
         else:
-            self._hold(self._in_order_s(now_s, holds), flow, data, segment_bytes)
+            self._hold(now_s, holds, flow, data, segment_bytes)
 
     def depart(self, now_s: float) -> list[Departure[FlowT]]:
         """Returns what is due, in order. The caller sends it and says of each how much was `sent`."""
@@ -136,7 +153,6 @@ class Line(Generic[FlowT]):
 
     def _admit_each(self, now_s: float, holds: Impairment, flow: FlowT, data: memoryview, segment_bytes: int) -> None:
         chance = self._random.random
-        due_s = self._in_order_s(now_s, holds)
         kept: list[memoryview] = []
         late: list[memoryview] = []
         twice: list[memoryview] = []
@@ -151,24 +167,32 @@ class Line(Generic[FlowT]):
         self.counts.reordered += len(late)
         self.counts.duplicated += len(twice)
         # Joined, that is copied: a view would keep the whole buffer in memory for the sake of one segment.
-        self._hold(due_s, flow, b"".join(kept), segment_bytes)
-        self._hold(due_s, flow, b"".join(twice), segment_bytes)
-        self._hold(due_s + holds.reorder_s, flow, b"".join(late), segment_bytes)
+        self._hold(now_s, holds, flow, b"".join(kept), segment_bytes)
+        self._hold(now_s, holds, flow, b"".join(twice), segment_bytes)
+        self._hold(now_s, holds, flow, b"".join(late), segment_bytes, holds.reorder_s)
 
-    def _in_order_s(self, now_s: float, holds: Impairment) -> float:
+    def _hold(
+        self, now_s: float, holds: Impairment, flow: FlowT, data: bytes, segment_bytes: int, behind_s: float = 0.0
+    ) -> None:
+        """Puts `data` under way: through the throttle, then along the delay, `behind_s` behind its place."""
+        if not data:
+            return
+        waits_s = max(self._sending_until_s - now_s, 0.0) if holds.throttles else 0.0
+        if waits_s > THROTTLE_QUEUE_S or self.queued_bytes + len(data) > self.capacity_bytes:
+            self.counts.dropped += -(-len(data) // segment_bytes)
+            return
+        sent_s = now_s + waits_s
+        if holds.throttles:
+            sent_s += len(data) * 8 / (holds.rate_mbit_s * 1e6)
+            self._sending_until_s = sent_s
+        due_s = self._in_order_s(sent_s, holds) + behind_s
+        heappush(self._queue, Departure(due_s, self._order, flow, data, segment_bytes))
+        self._order += 1
+        self.queued_bytes += len(data)
+
+    def _in_order_s(self, sent_s: float, holds: Impairment) -> float:
         delay_s = holds.delay_s
         if holds.jitter_s:
             delay_s = max(delay_s + self._random.uniform(-holds.jitter_s, holds.jitter_s), 0.0)
-        self._latest_due_s = max(self._latest_due_s, now_s + delay_s)
+        self._latest_due_s = max(self._latest_due_s, sent_s + delay_s)
         return self._latest_due_s
-
-    def _hold(self, due_s: float, flow: FlowT, data: bytes, segment_bytes: int) -> None:
-        if not data:
-            return
-        departure = Departure(due_s, self._order, flow, data, segment_bytes)
-        if self.queued_bytes + len(data) > self.capacity_bytes:
-            self.counts.dropped += departure.segments
-            return
-        self._order += 1
-        self.queued_bytes += len(data)
-        heappush(self._queue, departure)

@@ -5,16 +5,18 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from loadgen.link.control import Control
 from loadgen.link.relay import Relay
 
 _EVENTS = ("received", "forwarded", "lost", "dropped", "duplicated", "reordered")
 
 
 class LinkCollector(Collector):
-    """Metrics of one relay."""
+    """Metrics of one relay and of what was done to it."""
 
-    def __init__(self, relay: Relay) -> None:
+    def __init__(self, relay: Relay, control: Control) -> None:
         self._relay = relay
+        self._control = control
 
     def collect(self) -> Iterator[Metric]:
         datagrams = CounterMetricFamily(
@@ -31,3 +33,9 @@ class LinkCollector(Collector):
         yield forwarded
         yield queued
         yield GaugeMetricFamily("link_flows", "Client addresses that are known", value=self._relay.flows)
+        yield CounterMetricFamily(
+            "link_rebinds", "NAT rebinds: all flows got a new source port", value=self._control.rebinds
+        )
+        yield CounterMetricFamily(
+            "link_plan_reads", "Plans that came into force while it ran", value=self._control.plan_reads
+        )

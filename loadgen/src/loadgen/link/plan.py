@@ -5,16 +5,21 @@ Rules
 - A plan is a base and windows `[[at]]`. A window overrides only the fields it names; where windows overlap, the later
   in the file wins, field by field.
 - What holds is decided at arrival: a datagram that is already under way is not touched by a window that opens.
+- `rate_mbit_s` is a throttle of each direction, in megabits of payload a second; `inf` in a window lifts the base's.
+- `rebind_at_s` are moments at which every flow gets a new source port towards the server, as behind a NAT that forgot.
+- A plan read again while the link runs replaces the one before; its times count from the same moment.
 - A new kind of impairment is a field of `Conditions` (what can be written) and of `Impairment` (what holds).
 
 A plan file:
 
     delay_ms = 10
+    rebind_at_s = [12.5]
 
     [[at]]
     from_s = 5
     to_s = 8
     loss = 0.05
+    rate_mbit_s = 2
 
     [[at]]
     from_s = 20
@@ -30,7 +35,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -52,12 +57,17 @@ class Impairment:
     reorder: float = 0.0
     reorder_s: float = 0.005
     duplicate: float = 0.0
+    rate_mbit_s: float = math.inf
     blackhole: bool = False
 
     @property
     def splits(self) -> bool:
         """Whether segments of one buffer can meet different fates."""
         return self.loss > 0 or self.reorder > 0 or self.duplicate > 0
+
+    @property
+    def throttles(self) -> bool:
+        return self.rate_mbit_s < math.inf
 
 
 class Conditions(BaseModel):
@@ -75,6 +85,9 @@ class Conditions(BaseModel):
         None, gt=0, le=60_000, description="how much later an overtaken datagram arrives, in milliseconds (5)"
     )
     duplicate: float | None = Field(None, ge=0, le=1, description="probability that a datagram arrives twice")
+    rate_mbit_s: float | None = Field(
+        None, ge=0.01, description="throttle of each direction, in megabits of payload a second (none)"
+    )
 
     def over(self, below: Impairment) -> Impairment:
         """Returns what holds when these conditions are laid over `below`."""
@@ -85,6 +98,7 @@ class Conditions(BaseModel):
             reorder=below.reorder if self.reorder is None else self.reorder,
             reorder_s=below.reorder_s if self.reorder_ms is None else self.reorder_ms / 1000,
             duplicate=below.duplicate if self.duplicate is None else self.duplicate,
+            rate_mbit_s=below.rate_mbit_s if self.rate_mbit_s is None else self.rate_mbit_s,
             blackhole=below.blackhole,
         )
 
@@ -110,15 +124,16 @@ class Window(Conditions):
 
 
 class Plan(Conditions):
-    """The whole plan: base conditions and windows."""
+    """The whole plan: base conditions, windows, and moments of a NAT rebind."""
 
     at: tuple[Window, ...] = ()
+    rebind_at_s: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
 
     def overridden(self, flags: Conditions, windows: Iterable[Window] = ()) -> "Plan":
         """Returns this plan with a base changed by flags, and more windows behind its own."""
         base = {name: getattr(self, name) for name in Conditions.model_fields}
         given = {name: value for name in base if (value := getattr(flags, name)) is not None}
-        return Plan(**{**base, **given}, at=(*self.at, *windows))
+        return Plan(**{**base, **given}, at=(*self.at, *windows), rebind_at_s=self.rebind_at_s)
 
 
 class PlanError(ValueError):

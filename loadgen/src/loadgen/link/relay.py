@@ -7,6 +7,8 @@ Rules
   `SILENCE_S` in which a client sends and nothing comes back. When the address has changed, the flows stay.
 - A flow's socket is not connected, it only takes what comes from the upstream: a connected one would report "port
   unreachable" as an error of the descriptor, upon which uvloop ends the reader for good.
+- A rebind gives each flow a new socket towards the upstream, hence a new source port. What comes to the old one is then
+  lost; what is under way to the upstream leaves from the new one. A flow that gets no socket keeps its old one.
 - Bounded work a callback: at most `BUFFERS_A_TURN` receives, then the loop turns.
 - One alarm for both directions, rung at most every `TICK_S` under load, exactly on time when idle.
 """
@@ -68,6 +70,11 @@ class Relay:
         self.resolved = asyncio.Event()
 
     @property
+    def now_s(self) -> float:
+        """The plan's time: seconds since the link began to listen."""
+        return monotonic() - self._origin_s
+
+    @property
     def lines(self) -> dict[Direction, Line[Flow]]:
         return {Direction.CLIENT_TO_SERVER: self._to_server, Direction.SERVER_TO_CLIENT: self._to_client}
 
@@ -108,6 +115,21 @@ class Relay:
         self._alarm.close()
         for flow in list(self._flows.values()):
             self._forget(flow)
+
+    def follow(self, plan: Plan) -> None:
+        """From the next datagram on, `plan` says what holds; its times count from when the link began to listen."""
+        for direction, line in self.lines.items():
+            line.follow(Timeline(plan, direction))
+
+    def rebind(self) -> int:
+        """Gives each flow a new source port towards the upstream; returns how many flows got one."""
+        fresh = {flow: self._open_upstream(flow.client, flow.upstream.raw.family) for flow in self._flows.values()}
+        rebound = {flow: upstream for flow, upstream in fresh.items() if upstream}
+        for flow, upstream in rebound.items():  # once all are open: none gets a port that another one just left
+            self._hang_up(flow)
+            flow.upstream = upstream
+            self._listen_to_upstream(flow)
+        return len(rebound)
 
     # ---- datagrams
 
@@ -175,21 +197,38 @@ class Relay:
         if self._upstream is None or len(self._flows) >= MAX_FLOWS:
             return None
         family, address = self._upstream
-        try:
-            upstream = UdpSocket(family)
-            upstream.raw.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
-        except OSError as error:  # no descriptor or no port is left
-            log.warning("flow_not_opened", client=_text(client), error=error.strerror)
+        upstream = self._open_upstream(client, family)
+        if upstream is None:
             return None
         flow = Flow(client, upstream, now_s, now_s)
         self._flows[client] = flow
-        asyncio.get_running_loop().add_reader(upstream.raw.fileno(), partial(self._from_upstream, flow))
+        self._listen_to_upstream(flow)
         log.debug("flow_opened", client=_text(client), upstream=_text(address))
         return flow
 
-    def _forget(self, flow: Flow) -> None:
+    def _open_upstream(self, client: SocketAddress, family: int) -> UdpSocket | None:
+        try:
+            upstream = UdpSocket(family)
+        except OSError as error:  # no descriptor is left
+            log.warning("flow_not_opened", client=_text(client), error=error.strerror)
+            return None
+        try:
+            upstream.raw.bind(("::" if family == socket.AF_INET6 else "0.0.0.0", 0))
+        except OSError as error:  # no port is left
+            log.warning("flow_not_opened", client=_text(client), error=error.strerror)
+            upstream.close()
+            return None
+        return upstream
+
+    def _listen_to_upstream(self, flow: Flow) -> None:
+        asyncio.get_running_loop().add_reader(flow.upstream.raw.fileno(), partial(self._from_upstream, flow))
+
+    def _hang_up(self, flow: Flow) -> None:
         asyncio.get_running_loop().remove_reader(flow.upstream.raw.fileno())
         flow.upstream.close()
+
+    def _forget(self, flow: Flow) -> None:
+        self._hang_up(flow)
         del self._flows[flow.client]
 
     def _sweep(self, now_s: float) -> None:
