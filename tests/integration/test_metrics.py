@@ -335,6 +335,7 @@ async def test_f21_scrapes_while_streams_come_and_go(tunnel: Tunnel, target: Tar
         while scraping:
             for program in (tunnel.client, tunnel.server):
                 generate_latest(program._registry)
+                assert program._pending()
             scrapes += 1
         return scrapes
 

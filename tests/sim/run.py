@@ -6,8 +6,8 @@ Rules:
   events in order), in the drivers (no exception), in the ledgers (no more unread bytes than windows).
 - Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
   its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
-  left at either proxy, no socket is open, and the ledgers balance: each end that was received is confirmed or abandoned,
-  at each hop. Then both drain, and nothing is left at all.
+  left at either proxy, no socket is open, and the ledgers balance: each end that was received is confirmed or
+  abandoned, at each hop. Then both drain, and nothing is left at all.
 """
 
 from collections.abc import Callable

@@ -1,8 +1,10 @@
 """servicekit.metrics: what a probe and Prometheus are told, above all when the event loop does not turn."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator
+from threading import Thread
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
@@ -59,6 +61,36 @@ async def test_metrics(server: MetricsServer) -> None:
 
 async def test_other_paths(server: MetricsServer) -> None:
     assert await get(server, "/") == (404, "there is /metrics, /healthz and /readyz\n")
+
+
+async def test_pending_is_asked_anew_each_time() -> None:
+    streams: list[dict[str, object]] = [{"stream": 7, "direction": "client_to_target", "age_s": 1.5}]
+    program = {"count": 1, "streams": streams}
+    with MetricsServer(ANY_PORT, registry(), lambda: None, pending=lambda: program) as server:
+        status, text = await get(server, "/pending")
+        assert (status, json.loads(text)) == (200, program)
+        streams.clear()
+        assert json.loads((await get(server, "/pending"))[1])["streams"] == []
+        assert await get(server, "/other") == (404, "there is /metrics, /healthz and /readyz, and /pending\n")
+
+
+async def test_pending_of_a_program_that_has_none(server: MetricsServer) -> None:
+    assert (await get(server, "/pending"))[0] == 404
+
+
+async def test_pending_is_answered_when_the_loop_hangs() -> None:
+    """That is when it is asked: by a thread, and not by way of the loop."""
+    with MetricsServer(ANY_PORT, registry(), lambda: None, pending=lambda: {"count": 0}) as server:
+        answers: list[bytes] = []
+
+        def ask() -> None:
+            with _opener.open(f"http://{server.address}/pending", timeout=10) as answer:
+                answers.append(answer.read())
+
+        asked = Thread(target=ask)
+        asked.start()
+        asked.join(10)  # The loop stands still in here.
+        assert answers == [b'{"count": 0}\n']
 
 
 async def test_ready_tells_the_reason() -> None:

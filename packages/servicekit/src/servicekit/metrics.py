@@ -1,16 +1,18 @@
-"""The metrics port: /metrics for Prometheus, /healthz and /readyz for whoever restarts or waits.
+"""The metrics port: /metrics for Prometheus, /healthz and /readyz for whoever restarts or waits, /pending for whoever
+asks what is still open.
 
 Rules:
 - It is served by threads of its own, so that it answers when the event loop does not; that is when it is needed most.
 - /healthz is 200 while the event loop beats: 503 once the last beat is 5 s old. /readyz is 200 when the
-  program can do its work, else 503 with the reason.
+  program can do its work, else 503 with the reason. /pending is a JSON document, where the program has one to give.
 - A client of this port can hold a thread for 5 s, no longer.
 """
 
 import asyncio
+import json
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from threading import Thread
 from time import monotonic
@@ -94,10 +96,13 @@ class MetricsServer:
         registry: CollectorRegistry,
         ready: Callable[[], str | None],
         beat: LoopBeat | None = None,
+        pending: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        """`ready` gives None, or the reason why the program is not ready; it is called in another thread."""
+        """`ready` gives None, or the reason why the program is not ready; `pending` what is still open, as JSON will
+        have it. Both are called in other threads."""
         self._wanted = address
         self._ready = ready
+        self._pending = pending
         self._beat = beat or LoopBeat()
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._server: _Server | None = None
@@ -146,9 +151,14 @@ class MetricsServer:
                 return _text(start_response, problem, "healthy")
             case "/readyz":
                 return _text(start_response, self._ready(), "ready")
+            case "/pending" if self._pending is not None:
+                document = json.dumps(self._pending())
+                start_response("200 OK", [("Content-Type", "application/json")])
+                return [f"{document}\n".encode()]
             case _:
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
-                return [b"there is /metrics, /healthz and /readyz\n"]
+                also = b"" if self._pending is None else b", and /pending"
+                return [b"there is /metrics, /healthz and /readyz" + also + b"\n"]
 
 
 def _text(start_response: "StartResponse", problem: str | None, well: str) -> list[bytes]:

@@ -113,7 +113,8 @@ class ProxyClient:
 
     async def run(self, stop: Stop) -> int:
         """Serves until `stop`; the exit code."""
-        with MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready):
+        port = MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready, pending=self._pending)
+        with port:
             listener = self._listen()
             endpoint = UdpEndpoint(self._loop, self._udp_socket, self._driver.on_batch, self._driver.on_writable)
             self._driver.start(endpoint)
@@ -135,6 +136,9 @@ class ProxyClient:
         self.address = Address.of_socket(listener.address)
         self._log.info("listening", listener="socks", address=str(self.address))
         return listener
+
+    def _pending(self) -> dict[str, object]:
+        return self._session.pending(Driver.now()).document()
 
     def _why_not_ready(self) -> str | None:
         if self._draining:

@@ -105,7 +105,8 @@ class ProxyServer:
 
     async def run(self, stop: Stop) -> int:
         """Serves until `stop`; the exit code."""
-        with MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready):
+        port = MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready, pending=self._pending)
+        with port:
             self._listen()
             self._log.info("ready")
             await stop.draining.wait()
@@ -126,6 +127,9 @@ class ProxyServer:
         self._listening = True
         self.address = Address.of_socket(endpoint.address)
         self._log.info("listening", listener="quic", address=str(self.address))
+
+    def _pending(self) -> dict[str, object]:
+        return self._session.pending(Driver.now()).document()
 
     def _why_not_ready(self) -> str | None:
         if self._draining:

@@ -1,0 +1,73 @@
+"""What is still open is named by both programs, at their metrics ports, and is gone when it has ended."""
+
+import asyncio
+import json
+import urllib.request
+from typing import Any
+
+import pytest
+from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel
+
+UP, DOWN = "client_to_target", "target_to_client"
+PROGRAMS = ("proxy-server", "proxy-client")
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+@pytest.fixture
+def ports(tunnel: Tunnel, log: Log) -> dict[str, str]:
+    """The metrics port of each, in the order of their start."""
+    found = [line["address"] for line in log if line["event"] == "listening" and line["listener"] == "metrics"]
+    return dict(zip(PROGRAMS, found, strict=True))
+
+
+async def pending(address: str) -> list[dict[str, Any]]:
+    def read() -> str:
+        with _opener.open(f"http://{address}/pending", timeout=PATIENCE_S) as answer:
+            assert answer.headers["Content-Type"] == "application/json"
+            return str(answer.read().decode())
+
+    text = await asyncio.to_thread(read)
+    assert "127.0.0.1" not in text, "no address of anybody"
+    document = json.loads(text)
+    assert document["count"] == len(document["streams"])
+    return list(document["streams"])
+
+
+async def directions(address: str) -> dict[str, str]:
+    return {one["direction"]: one["state"] for one in await pending(address)}
+
+
+async def until(address: str, expected: dict[str, str]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while await directions(address) != expected:  # noqa: ASYNC110 (the programs tell nobody)
+            await asyncio.sleep(0.01)
+
+
+async def test_a_stream_held_open_is_named_until_it_ends(tunnel: Tunnel, target: Target, ports: dict[str, str]) -> None:
+    for address in ports.values():
+        assert await pending(address) == []
+    reader, writer = await tunnel.connect(target.address)
+    far_reader, far_writer = await target.connection()
+    for address in ports.values():
+        assert await directions(address) == {UP: "open", DOWN: "open"}
+
+    writer.write(b"request")
+    writer.write_eof()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await far_reader.read(-1) == b"request"
+    quic_streams = set()
+    for address in ports.values():  # The target holds its direction open.
+        await until(address, {DOWN: "open"})
+        (held,) = await pending(address)
+        assert held["age_s"] < PATIENCE_S
+        (later,) = await pending(address)
+        assert later["age_s"] > held["age_s"]
+        quic_streams.add(held["quic_stream"])
+    assert len(quic_streams) == 1, "both call it by the same number"
+
+    far_writer.close()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await reader.read(-1) == b""
+    for address in ports.values():
+        await until(address, {})
+    writer.close()
