@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from loadgen.link.plan import Window
 from loadgen.stack_api import RTT_20_MS, StackSettings
 from loadgen.stacks.local import local_stack
 from loadgen.stacks.process import find_program
@@ -45,6 +46,59 @@ async def test_a_stack_carries_http_on_entry_and_is_gone_after_exit() -> None:
 
     assert re.search(r'link_bytes_total\{direction="server_to_client"\} [1-9]', link)
     assert not any(map(alive, pids))
+
+
+async def test_a_proxy_server_that_was_killed_and_started_again_carries_http() -> None:
+    async with local_stack(StackSettings()) as stack:
+        assert stack.faults is not None
+        pid = stack.pids["proxy-server"]
+        assert await fetch(stack.proxy, stack.target) == payload.sha256(5, SIZE_BYTES)
+
+        await stack.faults.kill("proxy-server")
+        assert not alive(pid)
+        await stack.faults.start("proxy-server")
+
+        assert stack.pids["proxy-server"] != pid
+        assert await fetch(stack.proxy, stack.target) == payload.sha256(5, SIZE_BYTES)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_every_program_can_be_restarted_and_the_stack_works_again(at_once: bool) -> None:
+    async with local_stack(StackSettings(link=RTT_20_MS)) as stack:
+        assert stack.faults is not None
+        for program in stack.pids:
+            await stack.faults.stop(program, at_once=at_once)
+            await stack.faults.start(program)
+
+        assert await fetch(stack.proxy, stack.target) == payload.sha256(5, SIZE_BYTES)
+
+
+async def test_a_pause_is_a_wait_and_not_an_error() -> None:
+    async with local_stack(StackSettings()) as stack:
+        assert stack.faults is not None
+        await stack.faults.pause("http-target")
+        fetching = asyncio.create_task(fetch(stack.proxy, stack.target))
+        done, _ = await asyncio.wait({fetching}, timeout=1)
+        assert not done
+
+        await stack.faults.resume("http-target")
+
+        assert await fetching == payload.sha256(5, SIZE_BYTES)
+
+
+async def test_a_blackhole_lasts_until_it_is_healed_and_a_rebind_is_survived() -> None:
+    async with local_stack(StackSettings(link=RTT_20_MS)) as stack:
+        assert stack.faults is not None
+        assert await fetch(stack.proxy, stack.target) == payload.sha256(5, SIZE_BYTES)
+        await stack.faults.impair([Window(from_s=0, blackhole=True)])
+        fetching = asyncio.create_task(fetch(stack.proxy, stack.target))
+        done, _ = await asyncio.wait({fetching}, timeout=1)
+        assert not done
+
+        await stack.faults.impair([])
+        assert await fetching == payload.sha256(5, SIZE_BYTES)
+        await stack.faults.rebind()
+        assert await fetch(stack.proxy, stack.target) == payload.sha256(5, SIZE_BYTES)
 
 
 @pytest.fixture

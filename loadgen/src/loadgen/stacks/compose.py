@@ -22,7 +22,9 @@ from typing import Any, TextIO
 from docker.errors import NotFound
 from docker.models.containers import Container
 
-from loadgen.stack_api import Faults, StackSettings
+from loadgen.stack_api import StackError, StackSettings
+from loadgen.stacks.compose_faults import ComposeFaults
+from loadgen.stacks.link_control import LinkPlan
 from loadgen.stacks.local import engines
 from loadgen.stacks.project import STOP_TIMEOUT_S, Project
 from servicekit.address import Address
@@ -36,7 +38,7 @@ log = get_logger()
 class ComposeStack:
     """A running stack; see `loadgen.stack_api.GeneratingStack`. Addresses are names in its own network."""
 
-    def __init__(self, settings: StackSettings, project: Project) -> None:
+    def __init__(self, settings: StackSettings, project: Project, plan: LinkPlan | None) -> None:
         programs = [name for name in METRICS_PORTS if name != "link" or settings.link is not None]
         self.project = project
         self.proxy = Address("proxy-client", 1080)
@@ -45,7 +47,7 @@ class ComposeStack:
         self.metrics = {name: f"http://{name}:{METRICS_PORTS[name]}/metrics" for name in programs}
         self.pids: dict[str, int] = {}  # in other /procs than the generator's
         self.engine = engines(settings)
-        self.faults: Faults | None = None
+        self.faults = ComposeFaults(project, programs, plan)
 
     async def soak(
         self,
@@ -59,8 +61,9 @@ class ComposeStack:
         inside = f"/reports/{secrets.token_hex(4)}"
         async with self._continuous_load_paused():
             reachable = ("--metrics-listen", "0.0.0.0:9104")  # for Prometheus
-            generator = await self._start_generator(["soak", *arguments, *reachable, "--report", inside])
-            following = asyncio.ensure_future(_follow(generator))
+            command = ["soak", *arguments, *reachable, "--report", inside]
+            generator = await self._start_generator(command, marks)
+            following = asyncio.ensure_future(_follow(generator, on_line))
             try:
                 await asyncio.shield(following)
             finally:
@@ -72,10 +75,11 @@ class ComposeStack:
                 await asyncio.to_thread(generator.remove)
         return int(code)
 
-    async def _start_generator(self, command: Sequence[str]) -> Container:
+    async def _start_generator(self, command: Sequence[str], marks: Path | None) -> Container:
         before = {container.id for container in await asyncio.to_thread(self.project.containers)}
+        mounts = [] if marks is None else ["-v", f"{_readable(marks)}:/marks:ro"]
         # With the service's name in DNS, so that Prometheus finds it.
-        await self.project.compose("run", "-d", "-T", "--no-deps", "--use-aliases", "loadgen", *command)
+        await self.project.compose("run", "-d", "-T", "--no-deps", "--use-aliases", *mounts, "loadgen", *command)
         after = await asyncio.to_thread(self.project.containers)
         (generator,) = [container for container in after if container.id not in before]
         return generator
@@ -105,10 +109,13 @@ async def compose_stack(
     `also` are further services of docker-compose.yml, `environment` further variables of it. Raises StackError: no
     engine, no Compose, an image that cannot be built, a container that does not get healthy.
     """
+    if settings.programs:
+        raise StackError("another executable for a program: only in the local stack; containers run their images")
     async with AsyncExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="finback-")))
         way_round = {} if settings.link is not None else {"TUNNEL_SERVER": "proxy-server:4433"}
-        project = Project(directory, {**way_round, **(environment or {})}, _overrides(settings))
+        plan = _plan(settings, directory / "link")
+        project = Project(directory, {**way_round, **(environment or {})}, _overrides(settings, plan))
         exits.callback(project.client.close)
         log.info("building_images")
         await project.build([*METRICS_PORTS, "loadgen"])
@@ -120,26 +127,39 @@ async def compose_stack(
         else:
             await project.up(["proxy-server", "http-target"], dependencies=False)
             await project.up(["proxy-client", *also], dependencies=False)
-        yield ComposeStack(settings, project)
+        yield ComposeStack(settings, project, plan)
 
 
-def _overrides(settings: StackSettings) -> dict[str, Any]:
+def _plan(settings: StackSettings, directory: Path) -> LinkPlan | None:
+    if settings.link is None:
+        return None
+    return LinkPlan([*settings.link, *settings.arguments.get("link", ())], directory)
+
+
+def _overrides(settings: StackSettings, plan: LinkPlan | None) -> dict[str, Any]:
     """What docker-compose.yml does not say, by service."""
     services: dict[str, Any] = {name: {"command": list(given)} for name, given in settings.arguments.items() if given}
-    if settings.link is not None:
-        services["link"] = _link_override([*settings.link, *settings.arguments.get("link", ())])
+    if plan is not None:
+        services["link"] = _link_override(plan)
     return services
 
 
-def _link_override(arguments: list[str]) -> dict[str, Any]:
-    """A link that is what `arguments` say: docker-compose.yml's own delay is unset, a plan's file is mounted."""
-    volumes = []
-    for index, argument in enumerate(arguments):
-        if argument == "--plan":
-            volumes.append(f"{Path(arguments[index + 1]).resolve()}:/plan.toml:ro")
-            arguments[index + 1] = "/plan.toml"
-    unset = {"LOADGEN_LINK_DELAY_MS": "", "LOADGEN_LINK_LOSS": ""}
-    return {"command": ["link", *arguments], "environment": unset, "volumes": volumes}
+def _link_override(plan: LinkPlan) -> dict[str, Any]:
+    """A link that is what its plan says: docker-compose.yml's own delay is unset.
+
+    The plan's directory is mounted, not the file: a mounted file would stay the old one when it is replaced.
+    """
+    return {
+        "command": ["link", *plan.arguments("/plan")],
+        "environment": {"LOADGEN_LINK_DELAY_MS": "", "LOADGEN_LINK_LOSS": ""},
+        "volumes": [f"{plan.directory.resolve()}:/plan:ro"],
+    }
+
+
+def _readable(directory: Path) -> Path:
+    """The directory, absolute, and open to the containers' user."""
+    directory.chmod(0o755)
+    return directory.resolve()
 
 
 async def _keep_logs(project: Project, directory: Path | None) -> None:
@@ -154,17 +174,34 @@ def _write_logs(project: Project, directory: Path) -> None:
         (directory / f"{container.labels['com.docker.compose.service']}.log").write_bytes(container.logs())
 
 
-async def _follow(container: Container) -> None:
+async def _follow(container: Container, on_line: Callable[[str], None] | None) -> None:
     """Shows a container's output here, as it comes, until it has ended; all of it where it has ended already."""
+    loop = asyncio.get_running_loop()
 
     def show(sink: TextIO, *, stdout: bool) -> None:
+        lines = Lines()
         for chunk in container.logs(stdout=stdout, stderr=not stdout, stream=True, follow=True):
             sink.write(chunk.decode(errors="replace"))
             sink.flush()
+            if on_line is not None and not stdout:
+                for line in lines.of(chunk):
+                    loop.call_soon_threadsafe(on_line, line)
 
     await asyncio.gather(
         asyncio.to_thread(show, sys.stdout, stdout=True), asyncio.to_thread(show, sys.stderr, stdout=False)
     )
+
+
+class Lines:
+    """Makes lines of chunks."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, chunk: bytes) -> list[str]:
+        """The lines that end in this chunk, without their ends."""
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
 
 
 def copy_out(container: Container, inside: str, outside: Path) -> None:

@@ -50,7 +50,7 @@ class LinkPlan:
         """Replaces what the file says on top of the plan that was asked for."""
         plan = self._base.model_copy(update={"at": (*self._base.at, *windows)})
         fresh = self.directory / f".{PLAN_FILE}"
-        fresh.write_text(toml(plan.model_dump(exclude_none=True)), encoding="utf-8")
+        fresh.write_text(toml(plan.model_dump(exclude_defaults=True)), encoding="utf-8")
         fresh.chmod(0o644)
         os.replace(fresh, self.directory / PLAN_FILE)
 

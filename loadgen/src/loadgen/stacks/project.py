@@ -14,7 +14,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -27,7 +27,7 @@ from loadgen.stack_api import StackError
 
 try:
     import docker
-    from docker.errors import DockerException
+    from docker.errors import APIError, DockerException
     from docker.models.containers import Container
     from docker.utils import parse_host
 except ImportError as error:
@@ -143,6 +143,8 @@ class Project:
     async def down(self) -> None:
         """Removes everything of this project."""
         for container in await asyncio.to_thread(self.containers):
+            if container.status == "paused":  # it would not hear that it shall end
+                await asyncio.to_thread(container.unpause)
             if container.labels.get("com.docker.compose.oneoff", "").lower() == "true":
                 await asyncio.to_thread(container.remove, force=True)
         await self.compose("down", "--volumes", "--remove-orphans", "--timeout", str(STOP_TIMEOUT_S))
@@ -170,18 +172,40 @@ class Project:
 
     async def wait_healthy(self, service: str) -> None:
         """Waits until a service's health check has passed. Raises StackError, with the last lines of its log."""
+
+        def healthy(container: Container) -> bool:
+            return _health(container) in ("healthy", "running")
+
+        await self._wait(service, healthy)
+
+    async def wait_ready(self, service: str) -> None:
+        """Like `wait_healthy`, but the health check is run from here: nobody waits for its next turn."""
+
+        def ready(container: Container) -> bool:
+            check = container.attrs["Config"]["Healthcheck"]["Test"]
+            try:
+                return bool(container.exec_run(check[1:]).exit_code == 0)
+            except APIError:  # it ended meanwhile
+                return False
+
+        await self._wait(service, ready)
+
+    async def _wait(self, service: str, well: Callable[[Container], bool]) -> None:
         deadline_s = monotonic() + READY_TIMEOUT_S
         container = await asyncio.to_thread(self.container, service)
         while True:
             await asyncio.to_thread(container.reload)
             state = container.attrs["State"]
-            health = state.get("Health", {}).get("Status", "running")
-            if state["Running"] and health in ("healthy", "running"):
+            if state["Running"] and await asyncio.to_thread(well, container):
                 return
             if not state["Running"] or monotonic() > deadline_s:
                 log = await asyncio.to_thread(container.logs, tail=_LAST_LINES)
                 raise StackError(
-                    f"{service} is {state['Status']} and {health}, exit code {state['ExitCode']}; the end of its log:\n"
-                    + (log.decode(errors="replace").rstrip() or "nothing was logged")
+                    f"{service} is {state['Status']} and {_health(container)}, exit code {state['ExitCode']};"
+                    f" the end of its log:\n{log.decode(errors='replace').rstrip() or 'nothing was logged'}"
                 )
             await asyncio.sleep(_POLL_S)
+
+
+def _health(container: Container) -> str:
+    return str(container.attrs["State"].get("Health", {}).get("Status", "running"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from loadgen.stack_api import StackError
 from loadgen.stacks import command, local
@@ -34,6 +35,38 @@ def test_an_engine_is_for_both_proxies_and_nobody_else() -> None:
         "proxy-server": ("--engine", "quinn"),
         "http-target": (),
     }
+
+
+def test_arguments_of_the_command_line_are_the_last_word() -> None:
+    stack = StackCommandSettings(
+        engine="quinn",
+        loss=0,
+        argument=("proxy-server=--a=b=c", "proxy-server=--d", "link=--seed=3"),
+        program=("http-target=/bin/true",),
+    ).for_stack({"proxy-server": ("--own",)})
+
+    assert stack.arguments == {
+        "proxy-server": ("--own", "--engine", "quinn", "--a=b=c", "--d"),
+        "proxy-client": ("--engine", "quinn"),
+        "link": ("--seed=3",),
+    }
+    assert stack.programs == {"http-target": Path("/bin/true")}
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        ({"target_port": 65535}, "must be less; http-target speaks first on the next port"),
+        ({"argument": ("proxy=--x",)}, "NAME one of proxy-client, proxy-server, http-target, link"),
+        ({"argument": ("proxy-client",)}, "must be NAME=VALUE"),
+        ({"argument": ("link=--x",)}, "there is no link in this stack"),
+        ({"program": ("proxy-client=/a", "proxy-client=/b")}, "proxy-client: is there twice"),
+        ({"program": ("proxy-client=/a",), "stack": "compose"}, "only for the stack local"),
+    ],
+)
+def test_what_no_stack_can_be_is_refused(given: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValidationError, match=reason):
+        StackCommandSettings(**given)
 
 
 def test_the_usual_port_is_taken_where_it_is_free_and_any_other_where_it_is_not() -> None:

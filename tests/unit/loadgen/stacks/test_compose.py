@@ -1,6 +1,7 @@
 """The parts of the compose stack that need no engine."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 from typing import Any, cast
@@ -9,30 +10,50 @@ import pytest
 
 from loadgen.stack_api import RTT_20_MS, StackError, StackSettings
 from loadgen.stacks import project as project_module
-from loadgen.stacks.compose import _overrides, copy_out
+from loadgen.stacks.compose import Lines, _overrides, _plan, compose_stack, copy_out
 from loadgen.stacks.project import compose_command, free_subnet, repository
 
 
 def test_arguments_become_command_lines_and_the_environment_stays() -> None:
     settings = StackSettings(arguments={"proxy-client": ("--engine", "quinn"), "proxy-server": ()})
 
-    assert _overrides(settings) == {"proxy-client": {"command": ["--engine", "quinn"]}}
+    assert _overrides(settings, None) == {"proxy-client": {"command": ["--engine", "quinn"]}}
 
 
-def test_a_link_is_what_its_arguments_say_and_not_what_the_file_says() -> None:
-    (link,) = _overrides(StackSettings(link=RTT_20_MS)).values()
+def test_a_link_is_what_its_arguments_say_and_not_what_the_file_says(tmp_path: Path) -> None:
+    settings = StackSettings(link=RTT_20_MS, arguments={"link": ("--seed", "3")})
 
-    assert link["command"] == ["link", "--delay-ms", "10"]
+    (link,) = _overrides(settings, _plan(settings, tmp_path)).values()
+
+    assert link["command"] == ["link", "--delay-ms", "10", "--seed", "3", "--plan", "/plan/plan.toml"]
     assert link["environment"] == {"LOADGEN_LINK_DELAY_MS": "", "LOADGEN_LINK_LOSS": ""}
 
 
-def test_the_plan_of_a_link_is_mounted(tmp_path: Path) -> None:
-    plan = tmp_path / "plan.toml"
+def test_the_directory_of_the_links_plan_is_mounted_and_any_user_can_read_it(tmp_path: Path) -> None:
+    settings = StackSettings(link=RTT_20_MS)
+    umask = os.umask(0o077)
+    try:
+        plan = _plan(settings, tmp_path / "link")
+    finally:
+        os.umask(umask)
 
-    (link,) = _overrides(StackSettings(link=("--plan", str(plan)))).values()
+    (link,) = _overrides(settings, plan).values()
 
-    assert link["command"] == ["link", "--plan", "/plan.toml"]
-    assert link["volumes"] == [f"{plan}:/plan.toml:ro"]
+    assert link["volumes"] == [f"{tmp_path}/link:/plan:ro"]
+    assert (tmp_path / "link").stat().st_mode & 0o777 == 0o755
+    assert (tmp_path / "link" / "plan.toml").stat().st_mode & 0o777 == 0o644
+
+
+async def test_containers_run_nothing_but_their_images() -> None:
+    with pytest.raises(StackError, match="only in the local stack"):
+        async with compose_stack(StackSettings(programs={"proxy-server": Path("/bin/true")})):
+            pass
+
+
+def test_lines_are_made_of_chunks_however_these_were_cut() -> None:
+    lines = Lines()
+
+    assert [lines.of(chunk) for chunk in (b"one\ntw", b"o", b"\n\nthr")] == [["one"], [], ["two", ""]]
 
 
 class FakeContainer:

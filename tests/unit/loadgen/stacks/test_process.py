@@ -77,7 +77,9 @@ async def test_a_missing_listener_is_named(command: list[str], tmp_path: Path, m
     monkeypatch.setattr(process, "START_TIMEOUT_S", 0.5)
 
     with pytest.raises(StackError, match="no listener http, server_first"):
-        await Program.start("proxy-client", command, {"http": "--listen", "server_first": "--server-first-listen"}, tmp_path)
+        await Program.start(
+            "proxy-client", command, {"http": "--listen", "server_first": "--server-first-listen"}, tmp_path
+        )
 
 
 async def test_a_program_deaf_to_sigterm_is_killed_after_the_bound(
