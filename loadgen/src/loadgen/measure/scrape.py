@@ -36,6 +36,10 @@ class Scrape:
         """The value of a sample without labels."""
         return self.series(name).get(())
 
+    def has(self, prefix: str) -> bool:
+        """Whether there is any sample whose name begins so."""
+        return any(name.startswith(prefix) for name in self._samples)
+
 
 async def scrape(url: str) -> Scrape | None:
     """Reads one metrics port; None where it does not answer, or not with metrics."""
