@@ -78,7 +78,7 @@ class Exchange:
             if event is h11.NEED_DATA:
                 await self._receive_data()
             elif isinstance(event, h11.Data):
-                sink.feed(bytes(event.data))
+                _feed(self._transaction, sink, bytes(event.data))
             else:
                 break
 
@@ -109,7 +109,7 @@ async def receive_bare(connection: RawConnection, transaction: Transaction, sink
             raise ended_early(transaction)
         if transaction.phase is not Phase.BODY:
             transaction.enter(Phase.BODY)
-        sink.feed(data)
+        _feed(transaction, sink, data)
     sink.check_end()
     if not then_ends:
         return
@@ -117,6 +117,16 @@ async def receive_bare(connection: RawConnection, transaction: Transaction, sink
     if data := await connection.read():
         raise Failed(Outcome.EXCESS, f"{len(data)} bytes or more behind the end")
     transaction.finish()
+
+
+def _feed(transaction: Transaction, sink: Sink, data: bytes) -> None:
+    """Bytes behind the last expected one are those of eof_wait, also where they come in the same read."""
+    try:
+        sink.feed(data)
+    except Failed as failure:
+        if failure.outcome is Outcome.EXCESS:
+            transaction.enter(Phase.EOF_WAIT)
+        raise
 
 
 def ended_early(transaction: Transaction) -> Failed:

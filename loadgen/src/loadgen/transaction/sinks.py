@@ -74,6 +74,8 @@ class ReceiptSink:
         self._text += data
         if len(self._text) > _RECEIPT_MAX_BYTES:
             raise Failed(Outcome.EXCESS, f"a receipt of more than {_RECEIPT_MAX_BYTES} bytes")
+        if behind := self._text.partition(b"\n")[2]:
+            raise Failed(Outcome.EXCESS, f"{len(behind)} bytes or more behind the receipt")
 
     def check_end(self) -> None:
         try:

@@ -107,6 +107,44 @@ async def test_not_ok(bench: Bench, peers: Peers, scenario: str, speak: Speak, o
     assert bench.sample("soak_transactions_total", scenario=scenario, outcome=outcome) == 1
 
 
+@pytest.mark.parametrize("pieces", [1, 40])
+@pytest.mark.parametrize(
+    ("scenario", "answer"),
+    [
+        ("close_delimited", CLOSE + BODY + b"!"),
+        ("download", LENGTH + BODY + b"!"),
+        ("chunked", CHUNKED + CHUNKS + b"!"),
+    ],
+)
+async def test_excess_is_found_in_eof_wait(
+    bench: Bench, peers: Peers, scenario: str, answer: bytes, pieces: int
+) -> None:
+    """Whether it comes in one read with the last expected byte, or later."""
+    transaction = bench.start(scenario, await peers.proxy(answers(answer, pieces)))
+    assert await bench.outcome(transaction) is Outcome.EXCESS
+    (line,) = bench.anomalies("outcome")
+    assert line["phase"] == "eof_wait"
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_bytes_behind_a_receipt(bench: Bench, peers: Peers, together: bool) -> None:
+    """A line is whole with its newline: what follows is excess, and not a receipt that never ends."""
+
+    async def adds(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(payload.body(0, 64))
+        await reader.read()
+        receipt = b'{"received": 1000, "sha256": "%s"}\n' % payload.sha256(SEED, SIZE).encode()
+        writer.write(receipt + b"!" if together else receipt)
+        if not together:
+            await bench.until(lambda: transaction.phase is Phase.EOF_WAIT)
+            writer.write(b"!")
+
+    transaction = bench.start("server_first", await peers.proxy(adds))
+    assert await bench.outcome(transaction) is Outcome.EXCESS
+    (line,) = bench.anomalies("outcome")
+    assert line["phase"] == "eof_wait"
+
+
 @pytest.mark.parametrize("scenario", RAW)
 async def test_the_founding_bug(bench: Bench, peers: Peers, scenario: str) -> None:
     """The whole response arrives and the end of stream does not: a stall of eof_wait at S, eof_missing at T."""
