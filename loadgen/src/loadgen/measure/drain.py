@@ -58,7 +58,7 @@ class Watched:
     observed: bool = False
 
 
-async def watch(metrics: Mapping[str, str], within_s: float) -> Watched:
+async def watch_gauges(metrics: Mapping[str, str], within_s: float) -> Watched:
     """Waits until every gauge is at zero twice in a row; returns what is pending then.
 
     `metrics` are URLs by program. It takes at most `within_s`, and a second look where the last one finds all at zero.

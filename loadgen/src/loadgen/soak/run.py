@@ -18,7 +18,7 @@ from typing import Any
 from loadgen.load import schedule
 from loadgen.load.generator import Generator
 from loadgen.measure.anomalies import Anomalies
-from loadgen.measure.drain import Drain, watch
+from loadgen.measure.drain import Drain, watch_gauges
 from loadgen.measure.metrics import SoakMetrics
 from loadgen.measure.observe import snapshot
 from loadgen.measure.tally import Tally
@@ -115,7 +115,7 @@ class SoakRun:
         if aborted := await generator.abort():
             pending = ({"program": "loadgen", "what": "transactions in flight", "value": aborted},)
         gauges_within_s = 0.0 if self._stop.now.is_set() else self._limits[Phase.DRAIN].timeout_s
-        watched = await watch(stack.metrics, gauges_within_s)
+        watched = await watch_gauges(stack.metrics, gauges_within_s)
         pending += watched.pending
         seconds = monotonic() - load_ended_s
         if pending:

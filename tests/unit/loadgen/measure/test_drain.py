@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from loadgen.measure import drain as drain_module
-from loadgen.measure.drain import GAUGES, MOST_STREAMS, Drain, Watched, watch
+from loadgen.measure.drain import GAUGES, MOST_STREAMS, Drain, Watched, watch_gauges
 from loadgen.measure.observe import snapshot
 from servicekit.address import Address
 from servicekit.metrics import MetricsServer, registry
@@ -64,20 +64,20 @@ def stream(number: int) -> dict[str, Any]:
 
 async def test_nothing_to_watch() -> None:
     """Nothing is pending, and nobody may take that for a proof."""
-    assert await watch({}, within_s=0) == Watched((), observed=False)
+    assert await watch_gauges({}, within_s=0) == Watched((), observed=False)
     assert Drain(0.1).complete
 
 
 async def test_gauges_at_zero(serve: Serve) -> None:
     urls = {"proxy-client": serve(proxy_client()[0]), "proxy-server": serve(proxy_server()[0])}
-    assert await watch(urls, within_s=0) == Watched((), observed=True)
+    assert await watch_gauges(urls, within_s=0) == Watched((), observed=True)
 
 
 async def test_it_waits_for_the_last_one(serve: Serve) -> None:
     series, gauges = proxy_client()
     looks, look = values([2.0, 1.0, 0.0, 0.0])
     gauges[CLIENT_ONLY].set_function(look)
-    assert await watch({"proxy-client": serve(series)}, within_s=10) == Watched((), observed=True)
+    assert await watch_gauges({"proxy-client": serve(series)}, within_s=10) == Watched((), observed=True)
     assert next(looks, None) is None
 
 
@@ -86,7 +86,7 @@ async def test_a_zero_between_two_flushes_is_no_end(serve: Serve) -> None:
     series, gauges = proxy_client()
     looks, look = values([0.0, 3.0, 0.0, 0.0])
     gauges["tunnel_buffered_bytes"].set_function(look)
-    assert await watch({"proxy-client": serve(series)}, within_s=10) == Watched((), observed=True)
+    assert await watch_gauges({"proxy-client": serve(series)}, within_s=10) == Watched((), observed=True)
     assert next(looks, None) is None
 
 
@@ -94,7 +94,7 @@ async def test_a_zero_at_the_very_end_is_looked_at_again(serve: Serve) -> None:
     series, gauges = proxy_client()
     _, look = values([0.0, 3.0])
     gauges["tunnel_buffered_bytes"].set_function(look)
-    watched = await watch({"proxy-client": serve(series)}, within_s=0)
+    watched = await watch_gauges({"proxy-client": serve(series)}, within_s=0)
     assert [item["what"] for item in watched.pending] == ["tunnel_buffered_bytes"]
 
 
@@ -104,7 +104,7 @@ async def test_what_does_not_come_back_is_named(serve: Serve) -> None:
     buffered = Gauge("tunnel_buffered_bytes", "", ("role", "direction"), registry=server)
     buffered.labels("server", "client_to_target").set(4096)
     buffered.labels("server", "target_to_client").set(0)
-    watched = await watch({"proxy-client": serve(client), "proxy-server": serve(server)}, within_s=0.01)
+    watched = await watch_gauges({"proxy-client": serve(client), "proxy-server": serve(server)}, within_s=0.01)
     assert watched.pending == (
         {
             "program": "proxy-server",
@@ -127,7 +127,7 @@ async def test_the_streams_of_a_program_whose_gauges_are_not_back(serve: Serve) 
         "proxy-client": serve(client, lambda: {"count": 30, "streams": streams}),
         "proxy-server": serve(server, lambda: {"count": 1, "streams": [stream(1)]}),
     }
-    first, second = (await watch(urls, within_s=0)).pending
+    first, second = (await watch_gauges(urls, within_s=0)).pending
     assert (first["what"], first["value"]) == ("tunnel_streams_active", 30)
     assert first["streams"] == [stream(number) for number in range(1, MOST_STREAMS + 1)]
     assert "streams" not in second
@@ -139,14 +139,14 @@ async def test_the_streams_of_a_program_whose_gauges_are_not_back(serve: Serve) 
 async def test_a_program_that_names_no_streams(serve: Serve, answer: Any) -> None:
     series, gauges = proxy_client()
     gauges["tunnel_streams_active"].set(1)
-    (item,) = (await watch({"proxy-client": serve(series, lambda: answer)}, within_s=0)).pending
+    (item,) = (await watch_gauges({"proxy-client": serve(series, lambda: answer)}, within_s=0)).pending
     assert "streams" not in item
 
 
 async def test_a_program_that_has_no_such_page(serve: Serve) -> None:
     series, gauges = proxy_client()
     gauges["tunnel_streams_active"].set(1)
-    (item,) = (await watch({"proxy-client": serve(series)}, within_s=0)).pending
+    (item,) = (await watch_gauges({"proxy-client": serve(series)}, within_s=0)).pending
     assert "streams" not in item
 
 
@@ -157,16 +157,16 @@ async def test_a_gauge_of_ours_that_is_missing_is_no_zero(serve: Serve, gauge: s
         ("proxy-server", proxy_server(gauge)) if gauge == SERVER_ONLY else ("proxy-client", proxy_client(gauge))
     )
     Counter("socks_replies" if name == "proxy-client" else "tunnel_dials", "", registry=series)
-    watched = await watch({name: serve(series)}, within_s=0)
+    watched = await watch_gauges({name: serve(series)}, within_s=0)
     assert watched == Watched(({"program": name, "what": gauge, "value": "missing"},), observed=True)
 
 
 async def test_somebody_elses_metrics_prove_nothing(serve: Serve) -> None:
-    assert await watch({"proxy": serve(registry())}, within_s=0) == Watched((), observed=False)
+    assert await watch_gauges({"proxy": serve(registry())}, within_s=0) == Watched((), observed=False)
 
 
 async def test_a_program_that_does_not_answer_is_pending() -> None:
-    watched = await watch({"proxy-client": "http://127.0.0.1:1/metrics"}, within_s=0)
+    watched = await watch_gauges({"proxy-client": "http://127.0.0.1:1/metrics"}, within_s=0)
     item = {"program": "proxy-client", "what": "metrics", "value": "unreachable"}
     assert watched == Watched((item,), observed=False)
 
