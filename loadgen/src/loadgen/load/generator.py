@@ -96,7 +96,8 @@ class Generator:
             self._drop(arrival)
             return None
         self._tally.scheduled(arrival)
-        transaction = Transaction(arrival, self._limits, self._tally, scheduled_at_s=due_s, clock=self._clock)
+        window = self._tally.window_of(due_s)
+        transaction = Transaction(arrival, self._limits, self._tally, due_s, self._clock, window)
         self._tally.started(arrival, lag_s=max(self._clock() - due_s, 0.0))
         task = asyncio.create_task(self._run(transaction))
         transaction.task = task

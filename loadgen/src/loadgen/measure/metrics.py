@@ -9,15 +9,10 @@ from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from loadgen.faults.plan import Kind
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
 from loadgen.transaction.transaction import Direction
-
-FAULTS = (
-    "delay", "jitter", "loss", "reorder", "duplicate", "blackhole", "throttle", "rebind",
-    "pause", "kill", "restart", "drain", "disconnect",
-)  # fmt: skip
-"""What a fault plan can hold."""
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0, 60.0)
 _LAG_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -76,7 +71,7 @@ class SoakMetrics:
             buckets=_LAG_SECONDS,
             registry=registry,
         )
-        self.fault_active = gauge("soak_fault_active", "Whether a fault is being injected", "fault", FAULTS)
+        self.fault_active = gauge("soak_fault_active", "Whether a fault is being injected", "fault", Kind)
         self._run_info = Gauge(
             "soak_run_info",
             "Always 1; the labels say which run this is",

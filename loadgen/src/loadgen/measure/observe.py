@@ -1,20 +1,17 @@
-"""What the programs of the stack say of themselves before and after: memory, descriptors, and the FIN ledger.
+"""What the programs of the stack say of themselves at one moment: memory, descriptors, and the FIN ledger.
 
-Rules
-- Memory and descriptors come from /proc where the process id is known, else from `process_*` metrics; else they are
-  null.
-- The ledger counts this run only: what `tunnel_ends_total` had before is taken off.
+Memory and descriptors come from /proc where the process id is known, else from `process_*` metrics; else they are null.
 """
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadgen.measure.scrape import Scrape, scrape_all
 
 ENDS = "tunnel_ends_total"
-EVENTS = ("received", "forwarded", "confirmed", "rescued")
+EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
 
 Ledger = dict[str, dict[str, dict[str, int]]]
 """hop (program) -> direction -> event -> number of ends"""
@@ -34,30 +31,25 @@ class Snapshot:
 
     resources: Mapping[str, Resources]
     ends: Ledger
+    """Since each program was started."""
+    instances: Mapping[str, float] = field(default_factory=dict)
+    """When each program was started, by its own clock: another value is another process."""
 
 
 async def snapshot(metrics: Mapping[str, str], pids: Mapping[str, int]) -> Snapshot:
     """Looks at every program that is known by metrics URL or process id, and at this process."""
-    scrapes = await scrape_all(metrics)
+    scrapes = await scrape_all(metrics, only=(ENDS, "process_"))
     resources = {"loadgen": _of_process(os.getpid())}
     for program in sorted({*scrapes, *pids}):
         seen = _of_process(pids[program]) if program in pids else Resources()
         resources[program] = seen if seen.rss_bytes is not None else _of_metrics(scrapes.get(program))
     ends = {program: counted for program, scrape in scrapes.items() if (counted := _ends(scrape))}
-    return Snapshot(resources, ends)
-
-
-def ends_between(before: Ledger, after: Ledger) -> Ledger:
-    """The ends of the time between. A program that was restarted meanwhile began anew, at zero."""
-    between: Ledger = {}
-    for hop, directions in after.items():
-        for direction, events in directions.items():
-            old = before.get(hop, {}).get(direction, {})
-            restarted = any(events[event] < old.get(event, 0) for event in EVENTS)
-            between.setdefault(hop, {})[direction] = {
-                event: events[event] - (0 if restarted else old.get(event, 0)) for event in EVENTS
-            }
-    return between
+    instances = {
+        program: started_at
+        for program, scrape in scrapes.items()
+        if scrape is not None and (started_at := scrape.value("process_start_time_seconds")) is not None
+    }
+    return Snapshot(resources, ends, instances)
 
 
 def rescued(ends: Ledger) -> int:

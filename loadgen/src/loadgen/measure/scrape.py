@@ -19,10 +19,12 @@ _OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class Scrape:
-    """The samples of one moment."""
+    """The samples of one moment; `only` those whose name begins so, as reading all of them takes a while."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, only: tuple[str, ...] = ()) -> None:
         self._samples: dict[str, dict[Labels, float]] = {}
+        if only:
+            text = "".join(line for line in text.splitlines(keepends=True) if line.startswith(only))
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
                 labels = tuple(sorted(sample.labels.items()))
@@ -41,20 +43,20 @@ class Scrape:
         return any(name.startswith(prefix) for name in self._samples)
 
 
-async def scrape(url: str) -> Scrape | None:
+async def scrape(url: str, only: tuple[str, ...] = ()) -> Scrape | None:
     """Reads one metrics port; None where it does not answer, or not with metrics."""
     try:
-        return await asyncio.to_thread(_read, url)
+        return await asyncio.to_thread(_read, url, only)
     except (OSError, ValueError):
         return None
 
 
-async def scrape_all(urls: Mapping[str, str]) -> dict[str, Scrape | None]:
+async def scrape_all(urls: Mapping[str, str], only: tuple[str, ...] = ()) -> dict[str, Scrape | None]:
     """Reads several at the same time, by program."""
-    scrapes = await asyncio.gather(*(scrape(url) for url in urls.values()))
+    scrapes = await asyncio.gather(*(scrape(url, only) for url in urls.values()))
     return dict(zip(urls, scrapes, strict=True))
 
 
-def _read(url: str) -> Scrape:
+def _read(url: str, only: tuple[str, ...]) -> Scrape:
     with _OPENER.open(url, timeout=TIMEOUT_S) as response:
-        return Scrape(response.read().decode())
+        return Scrape(response.read().decode(), only)

@@ -4,11 +4,11 @@ Rules
 - Everything is counted once here, for the verdict and for the metrics port alike; anomalies also get a line in their
   file.
 - Latency counts from the scheduled start, for every transaction that came to an outcome of its own (not `aborted`).
-- A tally counts every transaction it is told of: which ones is its owner's choice, so that there can be one for each
-  window.
+- What a transaction came to is counted over the run, for its scenario, and for its window (quiet, fault, recovery).
 """
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
 
@@ -16,9 +16,11 @@ from hdrh.histogram import HdrHistogram
 
 from loadgen.measure.anomalies import Anomalies
 from loadgen.measure.metrics import SoakMetrics
+from loadgen.measure.timeline import Timeline
+from loadgen.measure.windows import Windows
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
-from loadgen.transaction.transaction import Arrival, Direction, Transaction
+from loadgen.transaction.transaction import Arrival, Direction, Transaction, Window
 
 _LOWEST_US, _HIGHEST_US = 1, 3_600_000_000
 _DIGITS = 2  # hdrh looks through its buckets one by one, and a third digit makes them ten times as many
@@ -72,11 +74,39 @@ class ScenarioCount:
         return self.outcomes.total() - self.outcomes[Outcome.ABORTED]
 
 
+@dataclass(slots=True)
+class WindowCount:
+    """Transactions of one kind of time."""
+
+    outcomes: Counter[Outcome] = field(default_factory=lambda: Counter(dict.fromkeys(Outcome, 0)))
+    stalls: Counter[Phase] = field(default_factory=lambda: Counter(dict.fromkeys(Phase, 0)))
+    timeouts: Counter[Phase] = field(default_factory=lambda: Counter(dict.fromkeys(Phase, 0)))
+    latencies: Latencies = field(default_factory=Latencies)
+
+    @property
+    def completed(self) -> int:
+        """Those with an outcome of their own."""
+        return self.outcomes.total() - self.outcomes[Outcome.ABORTED]
+
+
 class Tally:
     """Counts; and is the `Observer` of every transaction."""
 
-    def __init__(self, scenarios: tuple[str, ...], metrics: SoakMetrics, anomalies: Anomalies) -> None:
+    def __init__(
+        self,
+        scenarios: tuple[str, ...],
+        metrics: SoakMetrics,
+        anomalies: Anomalies,
+        windows: Windows | None = None,
+        duration_s: float | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        """`windows` are those of the run's faults; `duration_s` is how long the load will last, where that is known."""
         self.scenarios = {name: ScenarioCount() for name in scenarios}
+        self.windows = windows or Windows()
+        self.by_window = {window: WindowCount() for window in Window}
+        self.phases = {phase: Latencies() for phase in Phase}
+        self.timeline = Timeline(duration_s)
         self.latencies = Latencies()
         self.stalls = {phase: StallCount() for phase in Phase}
         self.stalled_now = 0
@@ -87,11 +117,20 @@ class Tally:
         self.generator_lags = 0
         self._metrics = metrics
         self._anomalies = anomalies
-        self._started_at_s = monotonic()
+        self._clock = clock
+        self._started_at_s = clock()
 
     def load_begins(self, now_s: float) -> None:
         """The moment from which `at_s` of anomalies counts."""
         self._started_at_s = now_s
+
+    def since_begin_s(self, at_s: float) -> float:
+        """Seconds since the load began."""
+        return at_s - self._started_at_s
+
+    def window_of(self, due_s: float) -> Window:
+        """The window of a transaction that was due at `due_s`; each is asked for once."""
+        return self.windows.at(self.since_begin_s(due_s))
 
     def scheduled(self, arrival: Arrival) -> None:
         self.scenarios[arrival.scenario].scheduled += 1
@@ -117,9 +156,15 @@ class Tally:
         count = self.scenarios[name]
         count.in_flight -= 1
         count.outcomes[outcome] += 1
+        in_window = self.by_window[transaction.window]
+        in_window.outcomes[outcome] += 1
         self._metrics.in_flight[name].dec()
         self._metrics.ended[name, outcome].inc()
-        if outcome is not Outcome.ABORTED:
+        has_latency = outcome is not Outcome.ABORTED
+        due_s = self.since_begin_s(transaction.scheduled_at_s)
+        self.timeline.ended(due_s, outcome, latency_s if has_latency else None)
+        if has_latency:
+            in_window.latencies.record(latency_s)
             count.latencies.record(latency_s)
             self.latencies.record(latency_s)
             self._metrics.response_time[name].observe(latency_s)
@@ -127,16 +172,21 @@ class Tally:
             self._note("outcome", transaction, outcome=outcome, detail=detail, latency_s=round(latency_s, 3))
 
     def loop_lag(self, lag_s: float) -> None:
+        """How late the watchdog's sweep came: the pulse of the generator, at which the timeline takes its looks too."""
         self.lag_max_s = max(self.lag_max_s, lag_s)
         self._metrics.loop_lag.observe(lag_s)
+        self.timeline.look(self.since_begin_s(self._clock()), self.stalled_now, self.in_flight, lag_s)
 
     # ---- Observer
 
     def phase_ended(self, phase: Phase, duration_s: float) -> None:
+        self.phases[phase].record(duration_s)
         self._metrics.phase_duration[phase].observe(duration_s)
 
     def stalled(self, transaction: Transaction, phase: Phase) -> None:
         self.stalls[phase].count += 1
+        self.by_window[transaction.window].stalls[phase] += 1
+        self.timeline.stalled(self.since_begin_s(transaction.quiet_since_s), phase)
         self.stalled_now += 1
         self._metrics.stalls[phase].inc()
         self._metrics.stalled[phase].inc()
@@ -157,6 +207,7 @@ class Tally:
         self._note("generator_lag", transaction, lag_s=round(lag_s, 3))
 
     def timed_out(self, transaction: Transaction, phase: Phase) -> None:
+        self.by_window[transaction.window].timeouts[phase] += 1
         self.run_timed_out(phase)
 
     def moved(self, direction: Direction, payload_bytes: int) -> None:
@@ -195,6 +246,7 @@ class Tally:
             at_s=round(now_s - self._started_at_s, 3),
             number=arrival.number,
             scenario=arrival.scenario,
+            window=transaction.window,
             phase=transaction.phase,
             in_phase_s=round(now_s - transaction.phase_since_s, 3) if transaction.phase else None,
             **fields,

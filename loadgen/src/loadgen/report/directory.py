@@ -27,11 +27,11 @@ def create(asked: Path | None, started_at: datetime) -> Path:
         raise CannotStartError(f"cannot make the report directory {asked or ROOT}: {error.strerror}") from error
 
 
-def write_verdict(directory: Path, document: dict[str, Any]) -> Path:
-    """Writes `verdict.json`, whole or not at all, and returns its path."""
-    path = directory / "verdict.json"
+def write(directory: Path, name: str, document: dict[str, Any]) -> Path:
+    """Writes a JSON file, whole or not at all, and returns its path."""
+    path = directory / name
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    draft.write_text(json.dumps(document, indent=2 if name == "verdict.json" else None) + "\n", encoding="utf-8")
     draft.replace(path)
     return path
 

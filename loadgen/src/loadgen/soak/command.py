@@ -4,22 +4,21 @@ Exit codes: 0 pass, 1 fail, 3 inconclusive (a stack that did not come up is that
 70 internal.
 """
 
-import asyncio
-import json
 import subprocess
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
 
 from loadgen.report import directory as report_directory
+from loadgen.soak.inside import soak_inside
 from loadgen.soak.progress import summarise
 from loadgen.soak.run import SoakRun
 from loadgen.soak.settings import SoakSettings
-from loadgen.soak.stacks import arguments_inside, open_stack
+from loadgen.soak.stacks import open_stack
 from loadgen.stack_api import GeneratingStack, StackError
+from loadgen.verdict.document import document, timeline
 from loadgen.verdict.verdict import Verdict
 from servicekit import logs
 from servicekit.errors import CannotStartError
@@ -53,33 +52,15 @@ async def _soak_here(settings: SoakSettings, stop: Stop, directory: Path, starte
     with soak.serve_metrics():
         async with open_stack(settings, directory) as stack:
             result = await soak.run(stack)
-        document = result.document()
-        summarise(document, str(report_directory.write_verdict(directory, document)))
+        verdict = document(result)
+        report_directory.write(directory, "timeline.json", timeline(result, soak.used))
+        summarise(verdict, str(report_directory.write(directory, "verdict.json", verdict)))
     return result.verdict.exit_code
 
 
 async def _soak_inside(settings: SoakSettings, stop: Stop, directory: Path, revision: str) -> int:
-    """For a stack with a generator of its own; the summary is printed in there."""
-    async with open_stack(settings, directory) as opened:
-        stack = cast(GeneratingStack, opened)
-        soak = asyncio.create_task(stack.soak(arguments_inside(settings, stack, revision), directory))
-        stopped = asyncio.create_task(stop.draining.wait())
-        await asyncio.wait({soak, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        stopped.cancel()
-        if not soak.done():
-            soak.cancel()
-            with suppress(asyncio.CancelledError):
-                await soak
-            return _exit_code_of(directory)
-        return soak.result()
-
-
-def _exit_code_of(directory: Path) -> int:
-    try:
-        document = json.loads((directory / "verdict.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return Verdict.INCONCLUSIVE.exit_code
-    return Verdict(document["verdict"]).exit_code
+    async with open_stack(settings, directory) as stack:
+        return await soak_inside(settings, stop, cast(GeneratingStack, stack), directory, revision)
 
 
 def _revision() -> str:

@@ -1,28 +1,33 @@
-"""One run, from the load to the verdict.
+"""One run, from the preflight to what it came to.
 
 Rules
-- Load, settle, drain, verdict, in that order. A first signal ends the load early; a second one also what is in
-  flight, and the waiting. There is a verdict in either case.
+- Preflight (of somebody else's proxy), load with its faults, settle, drain, in that order. A first signal ends the load
+  early; a second one also what is in flight, and the waiting. There is a result in either case.
+- The load ends when its time is over and every fault is healed: what is judged afterwards is a stack in order.
 - What is in flight at the end of the load ends by its own timeouts; nobody waits longer than all of them together.
 - The proxies' gauges are looked at only when nothing of ours is in flight.
 """
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
+from loadgen.faults.driver import HEAL_WITHIN_S, Driver
+from loadgen.faults.marks import LOOK_EVERY_S, follow
 from loadgen.load import schedule
 from loadgen.load.generator import Generator
 from loadgen.measure.anomalies import Anomalies
 from loadgen.measure.drain import Drain, watch_gauges
 from loadgen.measure.metrics import SoakMetrics
-from loadgen.measure.observe import snapshot
+from loadgen.measure.sampler import Sampler, stop
 from loadgen.measure.tally import Tally
 from loadgen.report import directory as report_directory
+from loadgen.soak.fault_watch import FaultWatch
+from loadgen.soak.preflight import Preflight, preflight
 from loadgen.soak.progress import Progress
 from loadgen.soak.settings import SoakSettings
 from loadgen.stack_api import Stack
@@ -30,7 +35,7 @@ from loadgen.transaction import real_client
 from loadgen.transaction.phases import Phase
 from loadgen.transaction.route import Route
 from loadgen.transaction.watchdog import Watchdog
-from loadgen.verdict.verdict import Result, Run
+from loadgen.verdict.verdict import Programs, Result, Run
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
@@ -45,6 +50,8 @@ class SoakRun:
         self, settings: SoakSettings, stop: Stop, directory: Path, started_at: datetime, revision: str
     ) -> None:
         self.state = "starting"
+        self.used: dict[str, Any] = {}
+        """What the programs used over time, for `timeline.json`; there when the run is over."""
         self._settings = settings
         self._stop = stop
         self._directory = directory
@@ -52,6 +59,7 @@ class SoakRun:
         self._revision = revision
         self._mix = settings.the_mix()
         self._limits = settings.limits()
+        self._duration_s = None if settings.continuous else settings.duration_s()
         self._series = registry()
         self._metrics = SoakMetrics(self._series, self._mix.scenarios)
         self._metrics.describe_run(report_directory.run_id(started_at), settings.seed, revision)
@@ -63,50 +71,93 @@ class SoakRun:
     async def run(self, stack: Stack) -> Result:
         """Loads `stack` and returns what came of it. Raises what a scenario should not have raised."""
         real_client.warm_up()
+        route = Route(stack.proxy, stack.target, stack.server_first, self._settings.credentials())
+        found = await self._look_ahead(route)
         with Anomalies(self._directory / "anomalies.jsonl") as anomalies:
-            tally = Tally(tuple(self._mix.scenarios), self._metrics, anomalies)
+            tally = Tally(tuple(self._mix.scenarios), self._metrics, anomalies, duration_s=self._duration_s)
             watchdog = Watchdog(tally.loop_lag)
-            duration_s = None if self._settings.continuous else self._settings.duration
-            shown = asyncio.create_task(Progress(tally, duration_s, lambda: self.state).show())
+            shown = asyncio.create_task(Progress(tally, self._duration_s, lambda: self.state).show())
             watchdog.start()
             try:
-                return await self._run(stack, tally, watchdog, duration_s)
+                return await self._run(stack, route, tally, watchdog, found)
             finally:
                 watchdog.stop()
-                shown.cancel()
-                with suppress(asyncio.CancelledError):
-                    await shown
+                await stop(shown)
 
-    async def _run(self, stack: Stack, tally: Tally, watchdog: Watchdog, duration_s: float | None) -> Result:
+    async def _look_ahead(self, route: Route) -> Preflight:
+        """What the proxy does not support goes out of the mix."""
+        if not self._settings.looks_ahead:
+            return Preflight()
+        self.state = "preflight"
+        found = await preflight(self._mix, route, self._limits)
+        for scenario, reason in found.unsupported.items():
+            log.warning("unsupported", scenario=scenario, reason=reason)
+        if found.fatal is None and found.unsupported:
+            self._mix = self._mix.only([name for name in self._mix.scenarios if name not in found.unsupported])
+        return found
+
+    async def _run(self, stack: Stack, route: Route, tally: Tally, watchdog: Watchdog, found: Preflight) -> Result:
         settings = self._settings
-        before = await snapshot(stack.metrics, stack.pids)
-        route = Route(stack.proxy, stack.target, stack.server_first, settings.credentials())
         generator = Generator(route, self._limits, tally, watchdog, settings.max_in_flight)
+        sampler = Sampler(stack)
+        await sampler.look()
         rate_per_s = settings.rate or self._mix.rate_per_s
-
-        self.state = "load"
-        log.info("ready", proxy=str(stack.proxy), target=str(stack.target), rate_per_s=rate_per_s)
         load_began_s = monotonic()
-        arrivals = schedule.arrivals(self._mix, rate_per_s=rate_per_s, seed=settings.seed)
-        await _first(generator.offer(arrivals, duration_s), self._stop.draining.wait(), generator.crashed())
+        if found.fatal is None:
+            self.state = "load"
+            log.info("ready", proxy=str(stack.proxy), target=str(stack.target), rate_per_s=rate_per_s)
+            arrivals = schedule.arrivals(self._mix, rate_per_s=rate_per_s, seed=settings.seed)
+            load_began_s = monotonic()
+            sampler.begin(load_began_s)
+            sampling = asyncio.create_task(sampler.run())
+            try:
+                async with self._faults(stack, FaultWatch(tally, self._metrics, watchdog), load_began_s):
+                    load = generator.offer(arrivals, self._duration_s)
+                    await _first(load, self._stop.draining.wait(), generator.crashed())
+            finally:
+                await stop(sampling)
         load_ended_s = monotonic()
 
         self.state = "drain"
         log.info("draining", in_flight=tally.in_flight)
         drain = await self._drain(stack, generator, tally, load_ended_s)
         self.state = "over"
-        after = await snapshot(stack.metrics, stack.pids)
+        await sampler.look()
+        self.used = sampler.document()
         log.info("stopped")
-        run = Run(
-            id=report_directory.run_id(self._started_at),
-            seed=settings.seed,
-            revision=self._revision,
-            stack=settings.stack_label or settings.stack,
-            engine=stack.engine,
-            started_at=self._started_at,
-            duration_s=load_ended_s - load_began_s,
-        )
-        return Result(run, tally, drain, before, after, settings.thresholds())
+        return self._result(stack, tally, drain, sampler, found, load_ended_s - load_began_s)
+
+    @asynccontextmanager
+    async def _faults(self, stack: Stack, watch: FaultWatch, load_began_s: float) -> AsyncIterator[None]:
+        """Breaks the stack as planned while the load lasts, or follows somebody who does. Leaves when all is healed."""
+        plan, marks = self._settings.fault_plan(), self._settings.marks
+        if marks is not None:
+            following = asyncio.create_task(follow(marks, watch))
+            try:
+                yield
+                await self._healed(watch)
+            finally:
+                await stop(following)
+        elif plan is not None:
+            assert stack.faults is not None, "settings check it"
+            watch.planned(plan.faults)
+            driving = asyncio.create_task(Driver(plan, stack.faults, watch).run(load_began_s))
+            try:
+                yield
+                if not self._stop.draining.is_set():
+                    await driving
+            finally:
+                await stop(driving)
+        else:
+            yield
+
+    async def _healed(self, watch: FaultWatch) -> None:
+        """Waits for the last mark, at most as long as its driver would."""
+        self.state = "healing"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(HEAL_WITHIN_S):
+                while not (watch.is_over or self._stop.draining.is_set()):  # noqa: ASYNC110 -- a file is followed.
+                    await asyncio.sleep(LOOK_EVERY_S)
 
     async def _drain(self, stack: Stack, generator: Generator, tally: Tally, load_ended_s: float) -> Drain:
         within_s = self._limits.longest_transaction_s
@@ -123,6 +174,29 @@ class SoakRun:
         else:
             tally.drained(seconds)
         return Drain(seconds, pending, watched.observed)
+
+    def _result(
+        self, stack: Stack, tally: Tally, drain: Drain, sampler: Sampler, found: Preflight, duration_s: float
+    ) -> Result:
+        settings = self._settings
+        run = Run(
+            id=report_directory.run_id(self._started_at),
+            seed=settings.seed,
+            revision=self._revision,
+            stack=settings.stack_label or settings.stack,
+            engine=stack.engine,
+            started_at=self._started_at,
+            duration_s=duration_s,
+            mix=settings.mix_name(),
+            arrivals=self._mix.pattern,
+            rate_per_s=settings.rate or self._mix.rate_per_s,
+        )
+        first, last = sampler.first, sampler.last
+        assert first is not None, "it has looked"
+        assert last is not None, "it has looked"
+        programs = Programs(first.resources, last.resources, sampler.ends, frozenset(sampler.restarted))
+        asked_for = frozenset(settings.scenario)
+        return Result(run, tally, drain, programs, settings.thresholds(), found.unsupported, asked_for, found.fatal)
 
     def _not_ready(self) -> str | None:
         return None if self.state == "load" else f"not under load: {self.state}"

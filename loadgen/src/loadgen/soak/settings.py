@@ -1,5 +1,6 @@
 """What can be said to `loadgen soak`, and what follows from it."""
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -8,6 +9,8 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from loadgen.faults import plan as fault_plans
+from loadgen.faults.plan import FaultPlan, Kind
 from loadgen.load import mix as mixes
 from loadgen.scenarios import SCENARIOS
 from loadgen.stacks.choices import ProgramChoices
@@ -18,6 +21,9 @@ from servicekit.address import Address
 from servicekit.settings import MetricsListen, Settings
 
 NO_LINK = "none"
+
+DURATION_S = 30.0
+QUIET_AFTERWARDS_S = 10.0
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|)", re.ASCII)
 _UNIT_S = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
@@ -73,13 +79,25 @@ class SoakSettings(Settings, ProgramChoices):
         description="stacks local and compose: file with a plan of the link, or none (default: 20 ms round trip)",
     )
 
-    duration: Duration = Field(30.0, gt=0, description="how long the load lasts: 30s, 5m, 1h")
+    duration: Duration | None = Field(
+        None, gt=0, description="how long the load lasts: 30s, 5m, 1h (default: 30s, or as long as the faults take)"
+    )
     continuous: bool = Field(False, description="go on until SIGTERM, whatever the duration")
     rate: float | None = Field(None, gt=0, le=100_000, description="transactions a second (default: the mix's)")
     mix: str = Field("default", description="name or file of a mix")
     scenario: tuple[str, ...] = Field((), description="only this scenario of the mix")
+    arrivals: mixes.Spacing | None = Field(None, description="how arrivals lie in time (default: as the mix says)")
+    warm_up: Duration | None = Field(None, ge=0, description="ramp the rate up from 0 in this time (0: no ramp)")
     seed: int = Field(1, ge=0, lt=1 << 64, description="seed of the schedule and of the payloads")
     max_in_flight: int = Field(1000, ge=1, le=100_000, description="transactions under way at most; more are dropped")
+
+    faults: Path | None = Field(
+        None, description="stacks local and compose: file with a plan of faults; each window is judged on its own"
+    )
+    marks: Path | None = Field(
+        None, description="stack external: directory in which somebody else tells of faults (marks.jsonl)"
+    )
+    preflight: bool = Field(True, description="stack external: try first which scenarios the proxy supports")
 
     threshold: tuple[str, ...] = Field((), description="what has to hold, such as 'latency.p99 < 250ms'")
     stall: tuple[str, ...] = Field((), description="PHASE=TIME: without progress for so long, a phase is stalled")
@@ -91,21 +109,22 @@ class SoakSettings(Settings, ProgramChoices):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        of_external = ("proxy", "target", "server_first", "credentials_file", "metrics_of", "stack_label", "engines")
+        of_external = (
+            "proxy", "target", "server_first", "credentials_file", "metrics_of", "stack_label", "engines", "marks",
+        )  # fmt: skip
         if self.stack == "external":
             if self.proxy is None or self.target is None:
                 raise ValueError("--stack external needs --proxy and --target")
-            if self.link is not None:
-                raise ValueError("--link is for the stacks local and compose")
+            if self.link is not None or self.faults is not None:
+                raise ValueError("--link and --faults are for the stacks local and compose")
         elif given := [name for name in of_external if getattr(self, name)]:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
             raise ValueError(f"{flags}: only with --stack external")
         if self.link not in (None, NO_LINK) and not Path(str(self.link)).is_file():
             raise ValueError(f"--link {self.link}: must be {NO_LINK}, or the file of a plan")
-        if self.stack == "compose" and self.mix not in mixes.names():
-            raise ValueError(f"--mix {self.mix}: stack compose takes mixes by name: {', '.join(mixes.names())}")
         if unknown := [name for name in self.scenario if name not in SCENARIOS]:
             raise ValueError(f"--scenario {unknown[0]}: there is no such scenario; there are {', '.join(SCENARIOS)}")
+        self._faults_fit()
         self.limits()
         self.thresholds()
         self.the_mix()
@@ -115,13 +134,52 @@ class SoakSettings(Settings, ProgramChoices):
         _pairs("--engines", self.engines)
         return self
 
+    def _faults_fit(self) -> None:
+        plan = self.fault_plan()
+        if plan is None:
+            return
+        if self.continuous:
+            raise ValueError("--faults: a plan has an end, and --continuous has none")
+        if plan.needs_link and self.link == NO_LINK:
+            raise ValueError("--faults: the plan has faults of the link, and --link none leaves it out")
+        if self.stack == "local" and any(fault.kind is Kind.DISCONNECT for fault in plan.faults):
+            raise ValueError(
+                "--faults: disconnect is only for the stack compose; processes have no network of their own"
+            )
+        if self.duration is not None and self.duration < plan.lasts_s:
+            raise ValueError(
+                f"--duration {self.duration:g}: the load must last as long as the faults and their recovery,"
+                f" {plan.lasts_s:g} s"
+            )
+
     def limits(self) -> Limits:
         """Stall limits and timeouts of every phase."""
         return Limits.default(_by_phase("--stall", self.stall), _by_phase("--timeout", self.timeout))
 
     def thresholds(self) -> tuple[thresholds.Threshold, ...]:
         """What has to hold, defaults included."""
-        return thresholds.with_defaults(map(thresholds.parse, self.threshold))
+        faults = self.faults is not None or self.marks is not None
+        return thresholds.with_defaults(map(thresholds.parse, self.threshold), faults)
+
+    def duration_s(self) -> float:
+        """How long the load lasts: as asked for, else as long as the faults take, and a quiet time behind them."""
+        if self.duration is not None:
+            return self.duration
+        plan = self.fault_plan()
+        return DURATION_S if plan is None else math.ceil(plan.lasts_s) + QUIET_AFTERWARDS_S
+
+    def fault_plan(self) -> FaultPlan | None:
+        """What is broken when. Raises ValueError."""
+        return None if self.faults is None else fault_plans.read(self.faults)
+
+    def mix_name(self) -> str:
+        """What the mix is called: its name, or that of its file."""
+        return Path(self.mix).stem
+
+    @property
+    def looks_ahead(self) -> bool:
+        """Whether the proxy is somebody else's, who may not support everything."""
+        return self.stack == "external" and self.preflight and not self.continuous
 
     def the_mix(self) -> mixes.Mix:
         """The mix, reduced to the scenarios that were asked for."""
@@ -129,7 +187,8 @@ class SoakSettings(Settings, ProgramChoices):
             mix = mixes.read(self.mix)
         except mixes.MixError as error:
             raise ValueError(f"--mix: {error}") from error
-        return mix.only(self.scenario) if self.scenario else mix
+        chosen = mix.only(self.scenario) if self.scenario else mix
+        return chosen.arriving(self.arrivals, self.warm_up)
 
     def credentials(self) -> Credentials | None:
         """Who we are to the proxy."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from loadgen.soak.settings import NO_LINK, SoakSettings
-from loadgen.stack_api import RTT_20_MS, Faults, GeneratingStack, Stack, StackFactory, StackSettings
+from loadgen.stack_api import RTT_20_MS, Faults, Stack, StackFactory, StackSettings
 from servicekit.address import Address
 
 _FACTORIES = {"local": "loadgen.stacks.local:local_stack", "compose": "loadgen.stacks.compose:compose_stack"}
@@ -48,30 +48,6 @@ def external(settings: SoakSettings) -> Stack:
     assert target is not None, "settings check it"
     server_first = settings.server_first or Address(target.host, target.port + 1)
     return ExternalStack(proxy, target, server_first, settings.metrics_urls(), engine=settings.engine())
-
-
-def arguments_inside(settings: SoakSettings, stack: GeneratingStack, revision: str) -> list[str]:
-    """The arguments for the generator that `stack` has, so that it does there what was asked for here."""
-    arguments = ["--stack", "external", "--stack-label", settings.stack, "--metrics-listen", "127.0.0.1:0"]
-    arguments += ["--proxy", f"socks5://{stack.proxy}", "--target", f"http://{stack.target}"]
-    arguments += ["--server-first", str(stack.server_first)]
-    for program, url in stack.metrics.items():
-        arguments += ["--metrics-of", f"{program}={url}"]
-    for side, engine in stack.engine.items():
-        arguments += ["--engines", f"{side}={engine}"]
-    arguments += ["--duration", f"{settings.duration}", "--mix", settings.mix, "--seed", f"{settings.seed}"]
-    arguments += ["--max-in-flight", f"{settings.max_in_flight}", "--revision", revision]
-    arguments += ["--rate", f"{settings.rate}"] if settings.rate is not None else []
-    arguments += ["--continuous"] if settings.continuous else []
-    for flag, values in (
-        ("--scenario", settings.scenario),
-        ("--threshold", settings.threshold),
-        ("--stall", settings.stall),
-        ("--timeout", settings.timeout),
-    ):
-        for value in values:
-            arguments += [flag, value]
-    return arguments
 
 
 def _link(asked: str | None) -> tuple[str, ...] | None:

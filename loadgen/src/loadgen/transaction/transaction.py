@@ -41,6 +41,15 @@ class Direction(StrEnum):
     TARGET_TO_CLIENT = "target_to_client"
 
 
+@unique
+class Window(StrEnum):
+    """What kind of time a transaction belongs to; `measure.windows` tells which."""
+
+    QUIET = "quiet"
+    FAULT = "fault"
+    RECOVERY = "recovery"
+
+
 class Observer(Protocol):
     """Is told what happens to transactions, while it happens."""
 
@@ -77,6 +86,7 @@ class Transaction:
         "task",
         "timed_out",
         "timeout_after_s",
+        "window",
     )
 
     def __init__(
@@ -86,8 +96,10 @@ class Transaction:
         observer: Observer,
         scheduled_at_s: float,
         clock: Callable[[], float] = monotonic,
+        window: Window = Window.QUIET,
     ) -> None:
         self.arrival = arrival
+        self.window = window
         self.limits = limits
         self.scheduled_at_s = scheduled_at_s
         self.clock = clock

@@ -11,7 +11,7 @@ Rules
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from time import monotonic
 
 from loadgen.transaction.transaction import Transaction
@@ -62,6 +62,11 @@ class Watchdog:
 
     def release(self, transaction: Transaction) -> None:
         self._watched.pop(transaction, None)
+
+    @property
+    def watched(self) -> Iterable[Transaction]:
+        """Everything in flight."""
+        return self._watched
 
     def start(self) -> None:
         """Begins to sweep in the running loop."""

@@ -1,31 +1,35 @@
-"""The verdict, and `verdict.json`, which other programs read: SCHEMA rises with every change of meaning.
+"""What a run came to, and the verdict.
 
 Rules, in this order
-- A violated threshold on correctness (corrupt, excess, eof_premature, reset, rejected, http_error, rescued) fails.
+- A violated threshold on correctness (a wrong outcome other than a timeout, a rescued end, an unbalanced ledger), or a
+  fault that did not heal, fails.
 - A saturated generator makes everything else inconclusive: what was late was late because of us.
 - Any other violated threshold fails.
-- Nothing measured, a scenario that was asked for and never completed, a threshold on something that was not measured,
-  or arrivals that were dropped: inconclusive.
+- Inconclusive is a run that proves nothing: nothing was measured; a scenario, a phase or a fault that was asked for
+  never happened; a threshold on something that was not measured; arrivals that were dropped.
 - Otherwise it passes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum, unique
 from functools import cached_property
-from typing import Any
 
 from loadgen.measure.drain import Drain
-from loadgen.measure.observe import Ledger, Resources, Snapshot, ends_between, rescued
+from loadgen.measure.ledger import Imbalance, diagnose
+from loadgen.measure.observe import Ledger, Resources, rescued
 from loadgen.measure.tally import Latencies, Tally
+from loadgen.measure.windows import FaultRecord
 from loadgen.transaction.outcomes import Outcome
-from loadgen.verdict.thresholds import PERCENTILES, Judged, Threshold, judge
-
-SCHEMA = 1
+from loadgen.transaction.phases import Phase
+from loadgen.transaction.transaction import Window
+from loadgen.verdict.thresholds import PERCENTILES, Judged, Threshold, defaults, judge
 
 SATURATED_LAG_S = 0.25
 """A generator that starts one transaction in a hundred later than this is saturated. It is S/4 of the shortest S."""
+
+USUAL = frozenset(threshold.expression for threshold in (*defaults(), *defaults(faults=True)))
 
 
 @unique
@@ -50,6 +54,19 @@ class Run:
     engine: Mapping[str, str]
     started_at: datetime
     duration_s: float
+    mix: str = "unknown"
+    arrivals: str = "constant"
+    rate_per_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """What the programs of the stack came to."""
+
+    first: Mapping[str, Resources] = field(default_factory=dict)
+    last: Mapping[str, Resources] = field(default_factory=dict)
+    ends: Ledger = field(default_factory=dict)
+    restarted: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -59,27 +76,14 @@ class Result:
     run: Run
     tally: Tally
     drain: Drain
-    before: Snapshot
-    after: Snapshot
+    programs: Programs
     thresholds: Sequence[Threshold]
-
-    @cached_property
-    def ends(self) -> Ledger:
-        return ends_between(self.before.ends, self.after.ends)
-
-    @property
-    def offered_per_s(self) -> float:
-        scheduled = sum(count.scheduled for count in self.tally.scenarios.values())
-        return scheduled / self.run.duration_s if self.run.duration_s > 0 else 0.0
-
-    @property
-    def saturated(self) -> bool:
-        return (self.tally.schedule_lag.percentile_s(99.0) or 0.0) > SATURATED_LAG_S
-
-    @cached_property
-    def judged(self) -> tuple[Judged, ...]:
-        """Every threshold, and what was measured."""
-        return judge(self.thresholds, self._measured())
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    """What the proxy does not do, by scenario: these were left out of the load."""
+    asked_for: frozenset[str] = frozenset()
+    """Scenarios that were asked for by name."""
+    fatal: str | None = None
+    """Why there was no load at all."""
 
     @property
     def verdict(self) -> Verdict:
@@ -90,108 +94,128 @@ class Result:
         """Why it is not a pass."""
         return self._judgement[1]
 
+    @property
+    def completed(self) -> int:
+        return sum(count.completed for count in self.tally.scenarios.values())
+
+    @property
+    def offered_per_s(self) -> float:
+        scheduled = sum(count.scheduled for count in self.tally.scenarios.values())
+        return scheduled / self.run.duration_s if self.run.duration_s > 0 else 0.0
+
+    @property
+    def lag_p99_s(self) -> float:
+        """One transaction in a hundred started later than this."""
+        return self.tally.schedule_lag.percentile_s(99.0) or 0.0
+
+    @property
+    def saturated(self) -> bool:
+        return self.lag_p99_s > SATURATED_LAG_S
+
+    @property
+    def faults(self) -> Sequence[FaultRecord]:
+        return list(self.tally.windows.faults.values())
+
+    @cached_property
+    def window_seconds(self) -> Mapping[Window, float]:
+        return self.tally.windows.seconds(self.run.duration_s)
+
+    @cached_property
+    def imbalances(self) -> tuple[Imbalance, ...] | None:
+        """What the FIN ledger lacks, ends that were given up among it; None where nobody keeps one."""
+        return diagnose(self.programs.ends, self.programs.restarted) if self.programs.ends else None
+
+    @cached_property
+    def judged(self) -> tuple[Judged, ...]:
+        """Every threshold, and what was measured. A default one on what this stack does not tell is left out."""
+        found = judge(self.thresholds, self._measured())
+        return tuple(one for one in found if one.value is not None or one.threshold.expression not in USUAL)
+
     @cached_property
     def _judgement(self) -> tuple[Verdict, list[str]]:
         violated = [judged for judged in self.judged if judged.value is not None and not judged.ok]
         correctness = [judged for judged in violated if not judged.threshold.depends_on_speed]
-        reasons = [_reason(judged) for judged in violated]
-        if correctness:
+        reasons = [*map(_reason, violated), *self._not_healed(), *self._hops()]
+        if correctness or self._not_healed():
             return Verdict.FAIL, reasons
         if self.saturated:
-            lag_s = self.tally.schedule_lag.percentile_s(99.0) or 0.0
-            own = f"the generator was saturated: 1 % of the transactions started {lag_s:.2f} s late or later"
+            own = f"the generator was saturated: 1 % of the transactions started {self.lag_p99_s:.2f} s late or later"
             return Verdict.INCONCLUSIVE, [own, *reasons]
-        if violated and self._completed:
+        if violated and self.completed:
             return Verdict.FAIL, reasons
         vacuous = self._vacuities()
         return (Verdict.INCONCLUSIVE, [*vacuous, *reasons]) if vacuous else (Verdict.PASS, [])
 
-    def document(self) -> dict[str, Any]:
-        """`verdict.json`."""
-        tally, counts = self.tally, self.tally.scenarios.values()
-        return {
-            "schema": SCHEMA,
-            "verdict": self.verdict,
-            "reasons": self.reasons,
-            "run": {
-                "id": self.run.id,
-                "seed": self.run.seed,
-                "revision": self.run.revision,
-                "stack": self.run.stack,
-                "engine": {side: self.run.engine.get(side, "unknown") for side in ("client", "server")},
-                "started_at": self.run.started_at.astimezone(UTC).isoformat(timespec="seconds"),
-                "duration_s": round(self.run.duration_s, 3),
-            },
-            "totals": {
-                "scheduled": sum(count.scheduled for count in counts),
-                "started": sum(count.started for count in counts),
-                "dropped": sum(count.dropped for count in counts),
-                "completed": self._completed,
-            },
-            "offered_per_s": round(self.offered_per_s, 3),
-            "outcomes": dict(tally.outcomes),
-            "scenarios": {
-                name: {
-                    "completed": count.completed,
-                    "outcomes": {outcome: count.outcomes[outcome] for outcome in Outcome},
-                    "latency_ms": _milliseconds(count.latencies),
-                }
-                for name, count in tally.scenarios.items()
-            },
-            "stalls": {
-                phase: {"count": stall.count, "recovered": stall.recovered, "longest_s": round(stall.longest_s, 3)}
-                for phase, stall in tally.stalls.items()
-            },
-            "timeouts": dict(tally.timeouts),
-            "ends": self.ends,
-            "drain": {
-                "complete": self.drain.complete,
-                "seconds": round(self.drain.seconds, 3),
-                "pending": list(self.drain.pending),
-            },
-            "generator": {"lag_max_s": round(tally.lag_max_s, 3), "saturated": self.saturated},
-            "thresholds": [
-                {"expression": judged.threshold.expression, "value": judged.value, "ok": judged.ok}
-                for judged in self.judged
-            ],
-            "faults": [],
-            "resources": _resources(self.before.resources, self.after.resources),
-        }
+    def _not_healed(self) -> list[str]:
+        return [f"fault {fault.name} did not heal: {'; '.join(fault.errors)}" for fault in self.faults if fault.is_open]
 
-    @property
-    def _completed(self) -> int:
-        return sum(count.completed for count in self.tally.scenarios.values())
+    def _hops(self) -> list[str]:
+        return [imbalance.text for imbalance in self.imbalances or ()]
 
     def _vacuities(self) -> list[str]:
-        if self._completed == 0:
-            return ["nothing was measured: no transaction completed"]
-        never = [name for name, count in self.tally.scenarios.items() if count.completed == 0]
-        dropped = sum(count.dropped for count in self.tally.scenarios.values())
+        """What was asked for and never happened."""
+        if self.completed == 0:
+            return [self.fatal or "nothing was measured: no transaction completed"]
+        counts = self.tally.scenarios
+        never = [name for name, count in counts.items() if count.completed == 0]
         reasons = [f"never completed, though asked for: {', '.join(never)}"] if never else []
-        if dropped:
+        reasons += [
+            f"{name} was asked for, and is not supported: {why}"
+            for name, why in self.unsupported.items()
+            if name in self.asked_for
+        ]
+        if dropped := sum(count.dropped for count in counts.values()):
             reasons.append(f"{dropped} transactions were not started: too many in flight, or too late")
-        unmeasured = [judged.threshold.expression for judged in self.judged if judged.value is None]
-        return reasons + [f"{expression}: nothing was measured" for expression in unmeasured]
+        return [*reasons, *self._vacuous_thresholds(), *self._vacuous_faults()]
+
+    def _vacuous_thresholds(self) -> list[str]:
+        reasons = [f"{one.threshold.expression}: nothing was measured" for one in self.judged if one.value is None]
+        for judged in self.judged:
+            phase = judged.threshold.phase
+            if phase and judged.threshold.expression not in USUAL and not self._happened(phase):
+                reasons.append(f"{judged.threshold.expression}: phase {phase} never happened")
+        return reasons
+
+    def _happened(self, phase: Phase) -> bool:
+        tally = self.tally
+        return bool(tally.phases[phase].count or tally.timeouts[phase] or tally.stalls[phase].count)
+
+    def _vacuous_faults(self) -> list[str]:
+        reasons = []
+        for fault in self.faults:
+            if fault.errors:
+                reasons.append(f"fault {fault.name} could not be done: {'; '.join(fault.errors)}")
+            elif fault.from_s is None:
+                reasons.append(f"fault {fault.name} never happened")
+            elif not fault.touched:
+                reasons.append(f"fault {fault.name} touched no transaction")
+        if self.faults and not self.tally.by_window[Window.QUIET].completed:
+            reasons.append("there was no quiet time: no transaction completed outside of faults and recoveries")
+        return reasons
 
     def _measured(self) -> dict[str, float | None]:
         tally, counts = self.tally, self.tally.scenarios.values()
         measured: dict[str, float | None] = {
             "timeouts": sum(tally.timeouts.values()),
-            "stalls": sum(stall.count for stall in tally.stalls.values()),
-            "rescued": rescued(self.ends) if self.ends else None,
+            "rescued": rescued(self.programs.ends) if self.programs.ends else None,
+            "ledger.imbalances": None if self.imbalances is None else sum(one.is_open for one in self.imbalances),
             "dropped": sum(count.dropped for count in counts),
-            "completed": self._completed,
+            "completed": self.completed,
             "offered_per_s": self.offered_per_s,
             "drain.pending": len(self.drain.pending),
             "drain.seconds": self.drain.seconds,
             "generator.lag": tally.lag_max_s,
+            "generator.blamed": tally.generator_lags,
         }
-        measured |= {f"outcome.{outcome}": number for outcome, number in tally.outcomes.items()}
-        measured |= {f"timeouts.{phase}": number for phase, number in tally.timeouts.items()}
-        measured |= {f"stalls.{phase}": stall.count for phase, stall in tally.stalls.items()}
+        stalls = {phase: stall.count for phase, stall in tally.stalls.items()}
+        measured |= _counts("", tally.outcomes, stalls, tally.timeouts)
         measured |= _percentiles("latency", tally.latencies)
-        for name, count in tally.scenarios.items():
-            measured |= _percentiles(f"latency.{name}", count.latencies)
+        for name, scenario in tally.scenarios.items():
+            measured |= _percentiles(f"latency.{name}", scenario.latencies)
+        for window, count in tally.by_window.items():
+            measured[f"{window}.completed"] = count.completed
+            measured |= _counts(f"{window}.", count.outcomes, count.stalls, count.timeouts)
+            measured |= _percentiles(f"{window}.latency", count.latencies)
         return measured
 
 
@@ -199,28 +223,23 @@ def _reason(judged: Judged) -> str:
     return f"{judged.threshold.expression}: was {judged.value:g}"
 
 
+def _counts(
+    prefix: str, outcomes: Mapping[Outcome, int], stalls: Mapping[Phase, int], timeouts: Mapping[Phase, int]
+) -> dict[str, float | None]:
+    """The metrics that the whole run and each window have alike."""
+    counts: dict[str, float | None] = {
+        f"{prefix}failed": sum(outcomes.values()) - outcomes[Outcome.OK],
+        f"{prefix}stalls": sum(stalls.values()),
+        f"{prefix}timeouts": sum(timeouts.values()),
+    }
+    counts |= {f"{prefix}outcome.{outcome}": number for outcome, number in outcomes.items()}
+    counts |= {f"{prefix}stalls.{phase}": number for phase, number in stalls.items()}
+    counts |= {f"{prefix}timeouts.{phase}": number for phase, number in timeouts.items()}
+    return counts
+
+
 def _percentiles(prefix: str, latencies: Latencies) -> dict[str, float | None]:
     return {
         f"{prefix}.{name}": latencies.max_s if name == "max" else latencies.percentile_s(percentile)
         for name, percentile in PERCENTILES.items()
-    }
-
-
-def _milliseconds(latencies: Latencies) -> dict[str, float | None]:
-    return {
-        name.rpartition(".")[2]: None if seconds is None else round(seconds * 1000, 3)
-        for name, seconds in _percentiles("", latencies).items()
-    }
-
-
-def _resources(before: Mapping[str, Resources], after: Mapping[str, Resources]) -> dict[str, dict[str, int | None]]:
-    nothing = Resources()
-    return {
-        program: {
-            "rss_start_bytes": before.get(program, nothing).rss_bytes,
-            "rss_end_bytes": after.get(program, nothing).rss_bytes,
-            "fds_start": before.get(program, nothing).fds,
-            "fds_end": after.get(program, nothing).fds,
-        }
-        for program in sorted({*before, *after})
     }

@@ -2,7 +2,8 @@
 
 from prometheus_client import CollectorRegistry, generate_latest
 
-from loadgen.measure.metrics import FAULTS, SoakMetrics
+from loadgen.faults.plan import Kind
+from loadgen.measure.metrics import SoakMetrics
 from loadgen.scenarios import SCENARIOS
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
@@ -41,7 +42,7 @@ def test_everything_is_there_at_zero() -> None:
         assert registry.get_sample_value("soak_payload_bytes_total", {"direction": direction}) == 0
     for name in ("soak_schedule_lag_seconds_count", "soak_event_loop_lag_seconds_count"):
         assert registry.get_sample_value(name) == 0
-    for fault in FAULTS:
+    for fault in Kind:
         assert registry.get_sample_value("soak_fault_active", {"fault": fault}) == 0
     assert registry.get_sample_value("soak_run_info", {"run_id": "a-run", "seed": "1", "revision": "abc"}) == 1
 

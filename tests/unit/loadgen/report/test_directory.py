@@ -25,8 +25,8 @@ def test_dated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_one_asked_for(tmp_path: Path) -> None:
     asked = tmp_path / "a" / "b"
     assert report_directory.create(asked, STARTED) == asked
-    report_directory.write_verdict(asked, {"verdict": "fail"})
-    report_directory.write_verdict(asked, {"verdict": "pass"})
+    report_directory.write(asked, "verdict.json", {"verdict": "fail"})
+    report_directory.write(asked, "verdict.json", {"verdict": "pass"})
     assert json.loads((asked / "verdict.json").read_text()) == {"verdict": "pass"}
     assert [entry.name for entry in asked.iterdir()] == ["verdict.json"]
 

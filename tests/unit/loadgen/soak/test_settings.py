@@ -18,7 +18,7 @@ def read(*argv: str) -> SoakSettings:
 
 def test_defaults() -> None:
     settings = read()
-    assert (settings.stack, settings.duration, settings.rate, settings.mix) == ("local", 30, None, "default")
+    assert (settings.stack, settings.duration_s(), settings.rate, settings.mix) == ("local", 30, None, "default")
     assert settings.metrics_listen == Address("127.0.0.1", 9104)
     assert settings.limits().by_phase == DEFAULTS
 
@@ -51,6 +51,46 @@ def test_scenarios_and_thresholds() -> None:
     assert settings.thresholds()[-1].expression == "latency.p99 < 250ms"
 
 
+HOLE = """
+recovery_s = 4
+[[fault]]
+kind = "blackhole"
+at_s = 5
+for_s = 3
+"""
+
+
+def plan(tmp_path: Path, text: str = HOLE) -> str:
+    (tmp_path / "plan.toml").write_text(text)
+    return str(tmp_path / "plan.toml")
+
+
+def test_a_load_with_faults_lasts_as_long_as_they_do(tmp_path: Path) -> None:
+    settings = read("--faults", plan(tmp_path))
+    assert settings.duration_s() == 12 + 10
+    assert "quiet.outcome.reset == 0" in {threshold.expression for threshold in settings.thresholds()}
+    assert read("--faults", plan(tmp_path), "--duration", "60").duration_s() == 60
+
+
+@pytest.mark.parametrize(
+    ("argv", "text", "said"),
+    [
+        (["--duration", "11"], HOLE, "the load must last as long as the faults and their recovery, 12 s"),
+        (["--continuous"], HOLE, "--continuous has none"),
+        (["--link", "none"], HOLE, "--link none leaves it out"),
+        ([], HOLE.replace("blackhole", "disconnect") + 'program = "link"', "only for the stack compose"),
+        ([], HOLE.replace("blackhole", "earthquake"), "fault.0.kind: must be 'delay'"),
+        ([*EXTERNAL], HOLE, "--link and --faults are for the stacks local and compose"),
+    ],
+)
+def test_faults_that_do_not_fit(
+    argv: list[str], text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        read("--faults", plan(tmp_path, text), *argv)
+    assert said in capsys.readouterr().err
+
+
 def test_credentials(tmp_path: Path) -> None:
     path = tmp_path / "credentials"
     path.write_text("name:pass:word\n")
@@ -66,11 +106,12 @@ def test_credentials(tmp_path: Path) -> None:
         (["--stack", "external"], "needs --proxy and --target"),
         (["--proxy", "127.0.0.1:1080"], "--proxy: only with --stack external"),
         (["--server-first", "127.0.0.1:1080"], "--server-first: only with --stack external"),
-        ([*EXTERNAL, "--link", "none"], "--link is for the stacks local and compose"),
+        ([*EXTERNAL, "--link", "none"], "--link and --faults are for the stacks local and compose"),
         (["--stack", "external", "--proxy", "http://a:1", "--target", "a:1"], "must be socks5://HOST:PORT"),
         (["--stack", "external", "--proxy", "a:1", "--target", "http://a:1/x"], "must be http://HOST:PORT"),
         (["--link", "nope.toml"], "must be none, or the file of a plan"),
-        (["--stack", "compose", "--mix", "mine.toml"], "takes mixes by name: default, small"),
+        (["--marks", "/nonexistent"], "--marks: only with --stack external"),
+        (["--faults", "nope.toml"], "nope.toml: No such file"),
         (["--duration", "soon"], "must be a number of seconds"),
         (["--duration", "0"], "greater than 0"),
         (["--mix", "nope"], "neither a mix"),

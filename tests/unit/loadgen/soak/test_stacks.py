@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadgen.soak.inside import arguments_inside
 from loadgen.soak.settings import SoakSettings
-from loadgen.soak.stacks import arguments_inside, external, open_stack
-from loadgen.stack_api import Stack
+from loadgen.soak.stacks import external, open_stack
+from loadgen.stack_api import Faults, Stack
 from servicekit.address import Address
 from servicekit.settings import load
 
@@ -20,8 +21,9 @@ class Compose:
     metrics: dict[str, str] = field(default_factory=lambda: {"proxy-client": "http://proxy-client:9101/metrics"})
     pids: dict[str, int] = field(default_factory=dict)
     engine: dict[str, str] = field(default_factory=lambda: {"client": "aioquic", "server": "aioquic"})
+    faults: Faults | None = None
 
-    async def soak(self, arguments: object, report: Path) -> int:
+    async def soak(self, arguments: object, report: Path, *, on_line: object = None, marks: Path | None = None) -> int:
         raise NotImplementedError
 
 
@@ -31,13 +33,18 @@ def read(*argv: str) -> SoakSettings:
 
 def test_what_is_asked_for_inside_is_what_was_asked_for_here() -> None:
     asked = ["--duration", "12s", "--rate", "7", "--mix", "small", "--seed", "9", "--max-in-flight", "50"]
+    asked += ["--arrivals", "poisson", "--warm-up", "3s"]
     asked += ["--scenario", "get", "--threshold", "stalls == 0", "--stall", "body=1s", "--timeout", "ttfb=2s"]
     here = read("--stack", "compose", *asked)
-    inside = read(*arguments_inside(here, Compose(), "abc"))
+    inside = read(*arguments_inside(here, Compose(), "abc", here.mix))
     assert inside.stack == "external"
     assert inside.stack_label == "compose"
     assert inside.revision == "abc"
-    for name in ("duration", "rate", "mix", "seed", "max_in_flight", "scenario", "threshold", "stall", "timeout"):
+    assert not inside.looks_ahead
+    for name in (
+        "duration", "rate", "mix", "seed", "max_in_flight", "scenario", "threshold", "stall", "timeout", "arrivals",
+        "warm_up",
+    ):  # fmt: skip
         assert getattr(inside, name) == getattr(here, name)
     stack = external(inside)
     for name in ("proxy", "target", "server_first", "metrics", "engine"):

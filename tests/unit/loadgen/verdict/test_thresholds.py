@@ -61,8 +61,43 @@ def test_defaults() -> None:
     assert expressions == (
         {f"outcome.{outcome} == 0" for outcome in Outcome if outcome is not Outcome.OK}
         | {f"timeouts.{phase} == 0" for phase in Phase}
-        | {"drain.pending == 0"}
+        | {"drain.pending == 0", "ledger.imbalances == 0"}
     )
+
+
+def test_defaults_with_faults() -> None:
+    """Quiet time is held to everything; fault and recovery only to what no fault excuses."""
+    expressions = {threshold.expression for threshold in defaults(faults=True)}
+    assert expressions == (
+        {f"quiet.outcome.{outcome} == 0" for outcome in Outcome if outcome is not Outcome.OK}
+        | {f"quiet.timeouts.{phase} == 0" for phase in Phase if phase is not Phase.DRAIN}
+        | {f"outcome.{outcome} == 0" for outcome in (Outcome.CORRUPT, Outcome.EXCESS, Outcome.EOF_PREMATURE)}
+        | {"timeouts.drain == 0", "drain.pending == 0", "ledger.imbalances == 0"}
+    )
+
+
+@pytest.mark.parametrize("metric", ["quiet.outcome.reset", "fault.stalls.body", "recovery.failed", "quiet.completed"])
+def test_a_window_goes_before_a_count(metric: str) -> None:
+    assert parse(f"{metric} <= 2").metric == metric
+
+
+def test_a_window_goes_before_a_latency_but_not_before_everything() -> None:
+    assert parse("quiet.latency.p99 < 250ms").bound == 0.25
+    for metric in ("quiet.dropped", "fault.drain.pending", "quiet.generator.blamed", "noon.failed"):
+        with pytest.raises(ThresholdError, match="there is no metric"):
+            parse(f"{metric} == 0")
+
+
+def test_what_a_slow_generator_can_violate() -> None:
+    assert not parse("quiet.outcome.corrupt == 0").depends_on_speed
+    assert not parse("outcome.eof_missing == 0").depends_on_speed
+    assert parse("quiet.outcome.timeout == 0").depends_on_speed
+
+
+def test_the_phase_of_a_threshold() -> None:
+    assert parse("fault.stalls.eof_wait <= 3").phase is Phase.EOF_WAIT
+    assert parse("stalls == 0").phase is None
+    assert parse("latency.p99 < 1s").phase is None
 
 
 def test_what_was_asked_replaces_the_default_on_its_metric() -> None:

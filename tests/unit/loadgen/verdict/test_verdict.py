@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,14 +11,19 @@ from prometheus_client import CollectorRegistry
 
 from loadgen.measure.anomalies import Anomalies
 from loadgen.measure.drain import Drain
+from loadgen.measure.ledger import Imbalance
 from loadgen.measure.metrics import SoakMetrics
-from loadgen.measure.observe import Ledger, Resources, Snapshot
+from loadgen.measure.observe import Ledger, Resources
 from loadgen.measure.tally import Tally
+from loadgen.measure.windows import FaultRecord
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Limits, Phase
-from loadgen.transaction.transaction import Arrival, Transaction
+from loadgen.transaction.transaction import Arrival, Transaction, Window
+from loadgen.verdict import verdict as verdict_module
+from loadgen.verdict.document import document as document_of
+from loadgen.verdict.document import timeline
 from loadgen.verdict.thresholds import Threshold, defaults, parse, with_defaults
-from loadgen.verdict.verdict import Result, Run, Verdict
+from loadgen.verdict.verdict import Programs, Result, Run, Verdict
 
 RUN = Run("2026-01-01T00-00-00Z", 1, "abc", "local", {"client": "aioquic"}, datetime(2026, 1, 1, tzinfo=UTC), 10.0)
 DRAINED = Drain(seconds=0.4)
@@ -33,7 +38,8 @@ class Story:
 
     def begins(self, scenario: str, lag_s: float = 0.0) -> Transaction:
         arrival = Arrival(number=0, due_s=0.0, scenario=scenario, seed=1, size_bytes=1)
-        transaction = Transaction(arrival, Limits.default(), self.tally, self.now_s, clock=lambda: self.now_s)
+        window = self.tally.window_of(self.now_s)
+        transaction = Transaction(arrival, Limits.default(), self.tally, self.now_s, lambda: self.now_s, window)
         self.tally.scheduled(arrival)
         self.tally.started(arrival, lag_s)
         return transaction
@@ -51,15 +57,24 @@ class Story:
 
 @pytest.fixture
 def story(tmp_path: Path) -> Iterable[Story]:
+    names = ("get", "upload")
     with Anomalies(tmp_path / "anomalies.jsonl") as anomalies:
-        yield Story(Tally(("get", "upload"), SoakMetrics(CollectorRegistry(), ("get", "upload")), anomalies))
+        tally = Tally(names, SoakMetrics(CollectorRegistry(), names), anomalies)
+        tally.load_begins(0.0)
+        yield Story(tally)
 
 
 def result(
-    story: Story, thresholds: Iterable[Threshold] = (), drain: Drain = DRAINED, ends: Ledger | None = None
+    story: Story,
+    thresholds: Iterable[Threshold] = (),
+    drain: Drain = DRAINED,
+    ends: Ledger | None = None,
+    unsupported: dict[str, str] | None = None,
+    asked_for: frozenset[str] = frozenset(),
+    fatal: str | None = None,
 ) -> Result:
-    nothing = Snapshot({}, {})
-    return Result(RUN, story.tally, drain, nothing, replace(nothing, ends=ends or {}), with_defaults(thresholds))
+    held_to = with_defaults(thresholds, faults=bool(story.tally.windows.faults))
+    return Result(RUN, story.tally, drain, Programs(ends=ends or {}), held_to, unsupported or {}, asked_for, fatal)
 
 
 def test_pass(story: Story) -> None:
@@ -165,6 +180,131 @@ def test_a_late_start_now_and_then_is_no_saturation(story: Story) -> None:
     assert judged.verdict is Verdict.PASS
 
 
+def with_fault(story: Story, **happened: float | None) -> FaultRecord:
+    fault = FaultRecord("hole", "blackhole", None, recovery_s=5.0, **happened)  # type: ignore[arg-type]
+    story.tally.windows.plan([fault])
+    return fault
+
+
+def test_failures_in_a_fault_window_are_excused(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    fault = with_fault(story, from_s=0.0)
+    story.ends("get", Outcome.RESET)
+    fault.to_s = story.now_s
+    story.ends("get", Outcome.TIMEOUT)
+    story.now_s += 5.0
+    story.ends("get")
+    judged = result(story)
+    assert (judged.verdict, judged.reasons) == (Verdict.PASS, [])
+    windows = {window: dict(+count.outcomes) for window, count in judged.tally.by_window.items()}
+    assert windows == {"quiet": {"ok": 3}, "fault": {"reset": 1}, "recovery": {"timeout": 1}}
+
+
+@pytest.mark.parametrize("outcome", [Outcome.CORRUPT, Outcome.EXCESS, Outcome.EOF_PREMATURE])
+def test_what_no_fault_excuses(story: Story, outcome: Outcome) -> None:
+    story.ends("get")
+    story.ends("upload")
+    with_fault(story, from_s=0.0)
+    story.ends("get", outcome)
+    story.tally.windows.healed("hole", story.now_s)
+    assert result(story).reasons == [f"outcome.{outcome} == 0: was 1"]
+
+
+def test_a_failure_in_quiet_time_is_not_excused_by_a_fault_elsewhere(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    with_fault(story, from_s=0.0, to_s=0.05)
+    story.ends("get", Outcome.RESET)
+    story.now_s += 5.0
+    story.ends("get", Outcome.RESET)
+    assert result(story).reasons == ["quiet.outcome.reset == 0: was 1"]
+
+
+@pytest.mark.parametrize(
+    ("happened", "error", "verdict", "reason"),
+    [
+        ({}, None, Verdict.INCONCLUSIVE, "fault hole never happened"),
+        ({"from_s": 0.0, "to_s": 1.0}, "no link", Verdict.INCONCLUSIVE, "fault hole could not be done: no link"),
+        ({"from_s": 0.0, "to_s": 1.0}, None, Verdict.INCONCLUSIVE, "fault hole touched no transaction"),
+        ({"from_s": 0.0}, "not ready", Verdict.FAIL, "fault hole did not heal: not ready"),
+    ],
+)
+def test_a_fault_that_did_not_go_as_planned(
+    story: Story, happened: dict[str, float], error: str | None, verdict: Verdict, reason: str
+) -> None:
+    story.ends("get")
+    story.ends("upload")
+    fault = with_fault(story, **happened)
+    fault.errors += [error] if error else []
+    judged = result(story)
+    assert judged.verdict is verdict
+    assert reason in judged.reasons
+
+
+def test_a_run_without_quiet_time_proves_nothing(story: Story) -> None:
+    with_fault(story, from_s=0.0)
+    story.ends("get")
+    story.ends("upload")
+    story.tally.windows.healed("hole", story.now_s)
+    judged = result(story)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "there was no quiet time" in judged.reasons[0]
+
+
+def test_a_threshold_on_a_phase_that_never_happened_is_inconclusive(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    judged = result(story, [parse("stalls.eof_wait == 0")])
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reasons == ["stalls.eof_wait == 0: phase eof_wait never happened"]
+    story.tally.phase_ended(Phase.EOF_WAIT, 0.1)
+    assert result(story, [parse("stalls.eof_wait == 0")]).verdict is Verdict.PASS
+
+
+def test_what_is_not_supported_is_no_failure_unless_it_was_asked_for(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    lacks = {"eof_gated": "half-close is treated as a full close"}
+    assert result(story, unsupported=lacks).verdict is Verdict.PASS
+    judged = result(story, unsupported=lacks, asked_for=frozenset({"eof_gated"}))
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert judged.reasons == ["eof_gated was asked for, and is not supported: half-close is treated as a full close"]
+
+
+def test_a_run_that_could_not_begin_says_why(story: Story) -> None:
+    judged = result(story, fatal="the proxy does not let us in")
+    assert (judged.verdict, judged.reasons) == (Verdict.INCONCLUSIVE, ["the proxy does not let us in"])
+
+
+def test_an_unbalanced_ledger_fails_and_names_the_hop(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = Imbalance("target_to_client", "proxy-server", "forwarded", "received", 3, 0, "3 ends were lost on the way")
+    monkeypatch.setattr(verdict_module, "diagnose", lambda ends, restarted: (lost,))
+    story.ends("get")
+    story.ends("upload")
+    assert result(story).verdict is Verdict.PASS, "nobody keeps a ledger"
+    judged = result(story, ends={"proxy-client": {}})
+    assert judged.verdict is Verdict.FAIL
+    assert judged.reasons == ["ledger.imbalances == 0: was 1", "3 ends were lost on the way"]
+    assert document_of(judged)["ledger"]["imbalances"][0]["missing"] == 3
+
+
+def test_the_timeline_stands_at_the_scheduled_start(story: Story) -> None:
+    story.ends("get", latency_s=0.2)
+    story.now_s = 3.0
+    story.ends("get", Outcome.EOF_MISSING, latency_s=10.0)
+    found = timeline(result(story), {})
+    bucket = int(3.0 / found["bucket_s"])
+    assert found["outcomes"]["eof_missing"][bucket] == sum(found["outcomes"]["eof_missing"]) == 1
+    assert found["latency_ms"]["p50"][0] == pytest.approx(200, rel=0.06)
+    assert found["latency_ms"]["p50"][1] is None
+
+
+def test_windows_are_those_of_the_transactions(story: Story) -> None:
+    with_fault(story, from_s=0.0)
+    assert story.begins("get").window is Window.FAULT
+
+
 def test_exit_codes() -> None:
     assert {verdict: verdict.exit_code for verdict in Verdict} == {"pass": 0, "fail": 1, "inconclusive": 3}
 
@@ -174,19 +314,16 @@ def test_the_document(story: Story) -> None:
     story.ends("get", latency_s=0.1)
     story.ends("upload", Outcome.EOF_MISSING, latency_s=10.0)
     story.dropped("get")
-    events = {"received": 5, "forwarded": 5, "confirmed": 4, "rescued": 1}
-    before = Snapshot(
-        {"loadgen": Resources(1000, 10)}, {"proxy-client": {"client_to_target": dict.fromkeys(events, 1)}}
-    )
-    after = Snapshot(
-        {"loadgen": Resources(2000, 11), "link": Resources()}, {"proxy-client": {"client_to_target": events}}
-    )
-    judged = Result(RUN, story.tally, DRAINED, before, after, defaults())
-    document = json.loads(json.dumps(judged.document()))
+    ends = {"proxy-client": {"client_to_target": {"received": 4, "forwarded": 4, "confirmed": 4, "rescued": 0}}}
+    first = {"loadgen": Resources(1000, 10)}
+    last = {"loadgen": Resources(2000, 11), "link": Resources()}
+    judged = Result(RUN, story.tally, DRAINED, Programs(first, last, ends), defaults(), {"eof_gated": "half-close"})
+    document = json.loads(json.dumps(document_of(judged)))
 
     assert list(document) == [
-        "schema", "verdict", "reasons", "run", "totals", "offered_per_s", "outcomes", "scenarios", "stalls", "timeouts",
-        "ends", "drain", "generator", "thresholds", "faults", "resources",
+        "schema", "verdict", "reasons", "run", "totals", "offered_per_s", "outcomes", "scenarios", "unsupported",
+        "phases", "stalls", "timeouts", "windows", "faults", "ends", "ledger", "drain", "generator", "thresholds",
+        "resources",
     ]  # fmt: skip
     assert document["schema"] == 1
     assert document["verdict"] == "fail"
@@ -198,7 +335,11 @@ def test_the_document(story: Story) -> None:
         "engine": {"client": "aioquic", "server": "unknown"},
         "started_at": "2026-01-01T00:00:00+00:00",
         "duration_s": 10.0,
+        "mix": "unknown",
+        "arrivals": "constant",
+        "rate_per_s": 0.0,
     }
+    assert document["unsupported"] == {"eof_gated": "half-close"}
     assert document["totals"] == {"scheduled": 3, "started": 2, "dropped": 1, "completed": 2}
     assert document["offered_per_s"] == 0.3
     assert document["outcomes"].keys() == set(Outcome)
@@ -209,11 +350,14 @@ def test_the_document(story: Story) -> None:
     assert document["scenarios"]["upload"]["outcomes"]["eof_missing"] == 1
     assert document["stalls"].keys() == document["timeouts"].keys() == set(Phase)
     assert document["stalls"]["body"] == {"count": 0, "recovered": 0, "longest_s": 0.0}
-    assert document["ends"] == {
-        "proxy-client": {"client_to_target": {"received": 4, "forwarded": 4, "confirmed": 3, "rescued": 0}}
-    }
-    assert document["drain"] == {"complete": True, "seconds": 0.4, "pending": []}
-    assert document["generator"] == {"lag_max_s": 0.0, "saturated": False}
+    assert document["phases"].keys() == set(Phase)
+    assert document["windows"].keys() == {"quiet", "fault", "recovery"}
+    assert document["windows"]["quiet"]["seconds"] == 10.0
+    assert document["windows"]["quiet"]["outcomes"]["eof_missing"] == 1
+    assert document["windows"]["fault"]["completed"] == 0
+    assert document["ends"] == ends
+    assert document["drain"] == {"complete": True, "observed": True, "seconds": 0.4, "pending": []}
+    assert document["generator"] == {"lag_max_s": 0.0, "lag_p99_s": 0.0, "saturated": False, "blamed": 0}
     assert {"expression": "outcome.eof_missing == 0", "value": 1, "ok": False} in document["thresholds"]
     assert document["faults"] == []
     assert document["resources"]["loadgen"] == {
