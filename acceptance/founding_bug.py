@@ -50,8 +50,9 @@ class Run:
     def __str__(self) -> str:
         counted = ", ".join(f"{name} {number}" for name, number in self.outcomes.items())
         stall = self.document["stalls"]["eof_wait"]
-        waits = f"{stall['count']} waits for an end stalled, the longest for {stall['longest_s']:.1f} s"
-        return f"verdict {self.verdict}, exit code {self.exit_code}; {counted}; {waits}; {self.rescued} ends rescued"
+        late = f"{stall['count']} ends late or never, the longest wait {stall['longest_s']:.1f} s"
+        waits = late if stall["count"] else "no end late"
+        return f"verdict {self.verdict}, exit code {self.exit_code}; {counted}; {waits}; {self.rescued} rescued"
 
 
 def main() -> None:

@@ -105,11 +105,17 @@ def _between(direction: str, here: Count, there: Count) -> Imbalance | None:
     given_up = min(max(missing, 0), max(here.abandoned_later, 0))
     text = (
         f"{_ends(missing)} lost between {sender} and {receiver}, on the way {way} ({direction})"
-        + (f"; {given_up} of them given up" if given_up else "")
+        + _waiting(missing, given_up)
         if missing > 0
         else f"{_ends(-missing)} received by {receiver} that {sender} did not send ({direction})"
     )
     return Imbalance(direction, f"{sender} -> {receiver}", "forwarded", "received", missing, given_up, text)
+
+
+def _waiting(missing: int, given_up: int) -> str:
+    if given_up == 0:
+        return ""
+    return "; nobody waits for them any more" if given_up == missing else f"; {missing - given_up} are still waited for"
 
 
 def _within(direction: str, hop: str, count: Count, never_arrived: int) -> Iterator[Imbalance]:

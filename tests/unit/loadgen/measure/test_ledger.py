@@ -42,7 +42,7 @@ def test_a_run_whose_lost_ends_were_rescued_balances() -> None:
 
 
 def test_the_founding_bug() -> None:
-    """1,200 answers, 7 of them without their end; the applications left after 10 s."""
+    """1,200 answers, 7 of them without their end; the applications left after 10 s. Not open: they know."""
     up, server_down, client_down = count(1193), count(1200, 1200, 1193, abandoned=7), count(1193)
     assert diagnose(ends(server_up=up, client_up=up, server_down=server_down, client_down=client_down)) == (
         Imbalance(
@@ -53,7 +53,7 @@ def test_the_founding_bug() -> None:
             missing=7,
             given_up=7,
             text="7 ends of stream were lost between proxy-server and proxy-client, on the way from server to client "
-            "(target_to_client); 7 of them given up",
+            "(target_to_client); nobody waits for them any more",
         ),
     )
 
@@ -79,6 +79,7 @@ def test_the_other_direction() -> None:
 def test_lost_ends_of_which_some_were_given_up() -> None:
     (found,) = diagnose(ends(server_down=count(10, 10, 5, abandoned=3), client_down=count(5)))
     assert (found.missing, found.given_up, found.is_open) == (5, 3, True)
+    assert found.text.endswith("; 2 are still waited for")
 
 
 def test_an_end_that_arrived_and_whose_application_had_left_is_no_imbalance() -> None:
