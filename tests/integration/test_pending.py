@@ -6,7 +6,9 @@ import urllib.request
 from typing import Any
 
 import pytest
-from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel
+from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel, reset
+
+from loadgen.measure.drain import watch_gauges
 
 UP, DOWN = "client_to_target", "target_to_client"
 PROGRAMS = ("proxy-server", "proxy-client")
@@ -71,3 +73,28 @@ async def test_a_stream_held_open_is_named_until_it_ends(tunnel: Tunnel, target:
     for address in ports.values():
         await until(address, {})
     writer.close()
+
+
+async def test_loadgen_names_what_did_not_end(tunnel: Tunnel, target: Target, ports: dict[str, str]) -> None:
+    metrics = {program: f"http://{address}/metrics" for program, address in ports.items()}
+    _, writer = await tunnel.connect(target.address)
+    far_reader, _ = await target.connection()
+    writer.write_eof()
+    async with asyncio.timeout(PATIENCE_S):
+        assert await far_reader.read(-1) == b""
+    for address in ports.values():
+        await until(address, {DOWN: "open"})
+
+    watched = await watch_gauges(metrics, within_s=0)
+    assert watched.observed
+    named = {item["program"]: item["streams"] for item in watched.pending if "streams" in item}
+    assert named.keys() == set(PROGRAMS)
+    for (stream,) in named.values():
+        assert (stream["direction"], stream["state"]) == (DOWN, "open")
+        assert 0 < stream["age_s"] < PATIENCE_S
+    whats = {item["what"] for item in watched.pending}
+    assert whats == {"tunnel_streams_active", "tunnel_half_closed_streams", "socks_connections_active"}
+
+    reset(writer)
+    await tunnel.quiet()
+    assert (await watch_gauges(metrics, within_s=PATIENCE_S)).pending == ()
