@@ -1,0 +1,60 @@
+"""Marks travel through a file as they were told."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from loadgen.faults import marks as marks_module
+from loadgen.faults.marks import MarksFile, follow, pass_on
+from loadgen.faults.plan import Fault, FaultPlan
+
+PLAN = FaultPlan.model_validate(
+    {"fault": [{"kind": "loss", "loss": 0.05, "at_s": 1, "for_s": 4, "direction": "server_to_client"}]}
+)
+
+
+class Heard:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.all: list[object] = []
+        self.last = asyncio.Event()
+
+    def planned(self, faults: Sequence[Fault]) -> None:
+        self.all.append(tuple(faults))
+
+    def began(self, name: str) -> None:
+        self.all.append(("began", name))
+
+    def healed(self, name: str) -> None:
+        self.all.append(("healed", name))
+
+    def failed(self, name: str, reason: str) -> None:
+        self.all.append(("failed", name, reason))
+        self.last.set()
+
+
+async def test_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(marks_module, "LOOK_EVERY_S", 0.001)
+    told, heard = MarksFile(tmp_path), Heard()
+    told.planned(PLAN.faults)
+    following = asyncio.create_task(follow(tmp_path, heard))
+    told.began("loss")
+    told.healed("loss")
+    told.failed("loss", "as it were")
+    await asyncio.wait_for(heard.last.wait(), 10)
+    following.cancel()
+    assert heard.all == [PLAN.faults, ("began", "loss"), ("healed", "loss"), ("failed", "loss", "as it were")]
+
+
+def test_a_new_file_is_empty(tmp_path: Path) -> None:
+    MarksFile(tmp_path).began("of an earlier run")
+    MarksFile(tmp_path)
+    assert (tmp_path / "marks.jsonl").read_text() == ""
+
+
+def test_what_is_no_mark() -> None:
+    with pytest.raises(ValueError, match="not a mark"):
+        pass_on({"began": 1}, Heard())
