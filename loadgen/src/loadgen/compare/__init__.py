@@ -1,0 +1,1 @@
+"""Two runs, or two sets of repeated runs, side by side: `reading`, `measures`, `spread`, `judgement`, `table`."""

@@ -1,0 +1,150 @@
+"""The runs of one side, from their `verdict.json`.
+
+Rules
+- A side is a report directory, a verdict.json, or a directory of report directories: repeated runs of the same thing.
+- Only what is compared is read. What came later than the first release has a default, None: not known.
+- A run that left a report without a verdict did not end by itself: it is not skipped in silence.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loadgen.verdict.verdict import Verdict
+
+VERDICT = "verdict.json"
+_TRACE = "anomalies.jsonl"
+"""What a run writes from its begin on."""
+
+
+class ReadError(ValueError):
+    """There is nothing to compare; the message says where, and why not."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+
+
+class Percentiles(_Part):
+    p50: float | None
+    p99: float | None
+
+
+class Stalled(_Part):
+    count: int
+
+
+class Window(_Part):
+    completed: int
+    outcomes: Mapping[str, int]
+    stalls: Mapping[str, int]
+    timeouts: Mapping[str, int]
+    latency_ms: Percentiles
+
+
+class Windows(_Part):
+    quiet: Window
+
+
+class Scenario(_Part):
+    latency_ms: Percentiles
+
+
+class About(_Part):
+    """Which run it was. Two runs can be compared where these agree."""
+
+    id: str
+    revision: str = "unknown"
+    stack: str
+    duration_s: float
+    mix: str | None = None
+    arrivals: str | None = None
+    rate_per_s: float | None = None
+
+
+class Totals(_Part):
+    completed: int
+
+
+class Drained(_Part):
+    seconds: float
+
+
+class Generator(_Part):
+    saturated: bool
+
+
+class Fault(_Part):
+    kind: str | None = None
+    program: str | None = None
+    name: str
+
+
+class Used(_Part):
+    rss_start_bytes: int | None
+    rss_end_bytes: int | None
+    fds_start: int | None
+    fds_end: int | None
+
+
+class Report(_Part):
+    """What is compared of a run."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    verdict: Verdict
+    run: About
+    totals: Totals
+    offered_per_s: float
+    outcomes: Mapping[str, int]
+    scenarios: Mapping[str, Scenario]
+    stalls: Mapping[str, Stalled]
+    timeouts: Mapping[str, int]
+    windows: Windows | None = None
+    faults: tuple[Fault, ...] = ()
+    unsupported: Mapping[str, str] = Field(default_factory=dict)
+    ends: Mapping[str, Mapping[str, Mapping[str, int]]]
+    drain: Drained
+    generator: Generator
+    resources: Mapping[str, Used]
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """The runs of one side, at least one. `unfinished`: directories of runs that have no verdict."""
+
+    path: Path
+    runs: tuple[Report, ...]
+    unfinished: tuple[Path, ...] = ()
+
+
+def read(path: Path) -> Side:
+    """Reads one side. Raises ReadError."""
+    if path.is_file():
+        return Side(path, (_report(path),))
+    if (path / VERDICT).is_file():
+        return Side(path, (_report(path / VERDICT),))
+    if not path.is_dir():
+        raise ReadError(f"{path}: there is no such file or directory")
+    below = sorted({entry.resolve() for entry in path.iterdir() if entry.is_dir()})
+    runs = tuple(_report(entry / VERDICT) for entry in below if (entry / VERDICT).is_file())
+    if not runs:
+        raise ReadError(f"{path}: there is no {VERDICT} in it, nor in a directory in it")
+    unfinished = tuple(entry for entry in below if (entry / _TRACE).exists() and not (entry / VERDICT).is_file())
+    return Side(path, runs, unfinished)
+
+
+def _report(path: Path) -> Report:
+    try:
+        return Report.model_validate(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "document"
+        raise ReadError(f"{path}: is no {VERDICT} of a soak: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise ReadError(f"{path}: is not JSON: {error}") from error
