@@ -26,7 +26,7 @@ from tunnel.engine.aioquic.recovery import CUBIC, Cubic, Pacer
 def test_f23_fin_only_frame_survives_a_full_packet(pair: Pair) -> None:
     """aioquic up to 1.7.0 loses a FIN written by itself when another stream has filled the packet.
 
-    Sizes around that of a packet of 1,200 bytes; with 1.7.0 all from 1,164 on fail.
+    Sizes around that of a packet of 1,200 bytes; with 1.7.0 it fails from 1,162 on.
     """
     for body_bytes in [*range(1140, 1190), 2400, 5000]:
         full, ended = pair.client.open(), pair.client.open()
