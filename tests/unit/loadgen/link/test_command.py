@@ -31,9 +31,11 @@ def test_flags_go_before_the_base_of_the_plan_and_its_windows_stay(tmp_path: Pat
     file = tmp_path / "plan.toml"
     file.write_text("delay_ms = 10\nloss = 0.1\n[[at]]\nfrom_s = 1\nto_s = 2\nloss = 0.5\n")
 
-    plan = settings("--plan", str(file), "--delay-ms", "3", "--blackhole-at", "5", "--blackhole-for", "1").whole_plan()
+    plan = settings(
+        "--plan", str(file), "--delay-ms", "3", "--rate-mbit-s", "5", "--blackhole-at", "5", "--blackhole-for", "1"
+    ).whole_plan()
 
-    assert (plan.delay_ms, plan.loss) == (3, 0.1)
+    assert (plan.delay_ms, plan.loss, plan.rate_mbit_s) == (3, 0.1, 5)
     assert plan.at == (Window(from_s=1, to_s=2, loss=0.5), Window(from_s=5, to_s=6, blackhole=True))
 
 
@@ -44,6 +46,7 @@ def test_flags_go_before_the_base_of_the_plan_and_its_windows_stay(tmp_path: Pat
         (["--blackhole-for", "5"], "each start needs a length"),
         (["--blackhole-at", "1", "--blackhole-for", "0"], "must be greater than 0"),
         (["--loss", "1.1"], "must be less than or equal to 1"),
+        (["--rate-mbit-s", "0"], "must be greater than or equal to 0.01"),
         (["--plan", "nowhere.toml"], "nowhere.toml: No such file"),
     ],
 )

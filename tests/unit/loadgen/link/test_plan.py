@@ -47,6 +47,17 @@ def test_a_window_may_hold_in_one_direction_only() -> None:
     assert Timeline(plan, UP).at(1) == (Impairment(), math.inf)
 
 
+def test_a_throttle_of_the_base_is_lifted_by_a_window() -> None:
+    timeline = Timeline(Plan(rate_mbit_s=2, at=(Window(from_s=5, to_s=8, rate_mbit_s=math.inf),)), UP)
+
+    assert [timeline.at(at_s)[0].throttles for at_s in (0, 5, 8)] == [True, False, True]
+    assert timeline.at(0)[0] == Impairment(rate_mbit_s=2)
+
+
+def test_flags_leave_the_moments_of_a_rebind() -> None:
+    assert Plan(rebind_at_s=(3, 1)).overridden(Conditions(rate_mbit_s=1)) == Plan(rate_mbit_s=1, rebind_at_s=(3, 1))
+
+
 def test_flags_change_the_base_and_add_windows() -> None:
     plan = Plan(delay_ms=10, loss=0.1, at=(Window(from_s=1, to_s=2, loss=0.5),))
 
@@ -61,15 +72,17 @@ def test_flags_change_the_base_and_add_windows() -> None:
 def test_a_plan_is_read_from_toml(tmp_path: Path) -> None:
     file = tmp_path / "plan.toml"
     file.write_text(
-        "delay_ms = 10\n[[at]]\nfrom_s = 5\nto_s = 8\nreorder = 0.2\nreorder_ms = 3\n"
-        '[[at]]\nfrom_s = 20\ndirection = "server_to_client"\nblackhole = true\n'
+        "delay_ms = 10\nrebind_at_s = [2, 3.5]\n[[at]]\nfrom_s = 5\nto_s = 8\nreorder = 0.2\nreorder_ms = 3\n"
+        '[[at]]\nfrom_s = 20\ndirection = "server_to_client"\nblackhole = true\nrate_mbit_s = 2\n'
     )
 
-    timeline = Timeline(read(file), DOWN)
+    plan = read(file)
+    timeline = Timeline(plan, DOWN)
+    assert plan.rebind_at_s == (2, 3.5)
 
     assert timeline.at(0)[0] == Impairment(delay_s=0.01)
     assert timeline.at(5)[0] == Impairment(delay_s=0.01, reorder=0.2, reorder_s=0.003)
-    assert timeline.at(20)[0] == Impairment(delay_s=0.01, blackhole=True)
+    assert timeline.at(20)[0] == Impairment(delay_s=0.01, rate_mbit_s=2, blackhole=True)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +93,9 @@ def test_a_plan_is_read_from_toml(tmp_path: Path) -> None:
         ("[[at]]\nfrom_s = 5\nto_s = 5", "at.0: Value error, to_s is 5; it has to be later than from_s (5)"),
         ("[[at]]\nto_s = 5", "at.0.from_s: Field required"),
         ('[[at]]\nfrom_s = 1\ndirection = "up"', "at.0.direction: must be 'client_to_server'"),
+        ("rate_mbit_s = 0", "rate_mbit_s: must be greater than or equal to 0.01, not 0"),
+        ("rebind_at_s = [1, 0]", "rebind_at_s.1: must be greater than 0, not 0"),
+        ("[[at]]\nfrom_s = 1\nrebind_at_s = [2]", "at.0.rebind_at_s: Extra inputs are not permitted"),
         ("loss =", "Invalid value"),
     ],
 )

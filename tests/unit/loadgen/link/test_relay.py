@@ -73,6 +73,13 @@ async def start() -> AsyncIterator[Started]:
         relay.close()
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Waits for what the relay tells nobody."""
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
 async def test_each_client_has_a_socket_of_its_own_towards_the_upstream(start: Started, peers: Any) -> None:
     server, one, two = await peers(), await peers(), await peers()
     relay, link = await start(server.address)
@@ -128,13 +135,84 @@ async def test_an_idle_flow_is_forgotten(start: Started, peers: Any, monkeypatch
 
     one.send(b"hello", link)
     _, seen_first = await server.next()
-    async with asyncio.timeout(5):
-        while relay.flows:  # noqa: ASYNC110  # the relay tells nobody
-            await asyncio.sleep(0.01)
+    await until(lambda: relay.flows == 0)
     one.send(b"again", link)
     _, seen_second = await server.next()
 
     assert seen_first != seen_second
+
+
+async def test_a_rebind_gives_each_flow_a_new_source_port_and_the_old_ones_lead_nowhere(
+    start: Started, peers: Any
+) -> None:
+    server, one, two = await peers(), await peers(), await peers()
+    relay, link = await start(server.address)
+    old = []
+    for client in (one, two):
+        client.send(b"hello", link)
+        old.append((await server.next())[1])
+
+    assert relay.rebind() == 2
+    for address in old:
+        server.transport.sendto(b"late", address)
+    new = []
+    for client in (one, two):
+        client.send(b"still here", link)
+        new.append((await server.next())[1])
+        server.transport.sendto(b"welcome back", new[-1])
+
+    assert len({*old, *new}) == 4
+    assert [(await client.next())[0] for client in (one, two)] == [b"welcome back"] * 2
+    assert (relay.flows, relay.lines[Direction.SERVER_TO_CLIENT].counts.received) == (2, 2)
+
+
+async def test_what_is_under_way_to_the_upstream_leaves_from_the_new_port(start: Started, peers: Any) -> None:
+    server, client = await peers(), await peers()
+    relay, link = await start(server.address)
+    client.send(b"hello", link)
+    _, old = await server.next()
+    relay.follow(Plan(delay_ms=1000))
+    client.send(b"under way", link)
+    await until(lambda: relay.lines[Direction.CLIENT_TO_SERVER].queued_bytes > 0)
+
+    relay.rebind()
+
+    data, new = await server.next()
+    assert data == b"under way"
+    assert new != old
+
+
+async def test_a_flow_that_gets_no_socket_keeps_its_old_one(
+    start: Started, peers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, client = await peers(), await peers()
+    relay, link = await start(server.address)
+    client.send(b"hello", link)
+    _, old = await server.next()
+
+    def refuse(family: int) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(relay_module, "UdpSocket", refuse)
+    assert relay.rebind() == 0
+    client.send(b"still here", link)
+    _, seen = await server.next()
+    server.transport.sendto(b"yes", seen)
+
+    assert seen == old
+    assert (await client.next())[0] == b"yes"
+
+
+async def test_another_plan_holds_from_the_next_datagram_on(start: Started, peers: Any) -> None:
+    server, client = await peers(), await peers()
+    relay, link = await start(server.address, Plan(loss=1))
+    client.send(b"lost", link)
+    await until(lambda: relay.lines[Direction.CLIENT_TO_SERVER].counts.lost > 0)
+
+    relay.follow(Plan())
+    client.send(b"not lost", link)
+
+    assert (await server.next())[0] == b"not lost"
 
 
 async def test_an_upstream_that_moved_is_found_again_and_the_flow_goes_on(
