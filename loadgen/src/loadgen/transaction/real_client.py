@@ -11,9 +11,11 @@ Rules
 
 import select
 import ssl
+import sys
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Self
 
 import httpx
@@ -126,6 +128,9 @@ def warm_up() -> None:
     """Imports what httpx imports only when the first request is made, which would hold up the load for 0.1 s."""
     import_module("httpcore")
     import_module("anyio._backends._asyncio")
+    if find_spec("sniffio") is None:
+        # httpcore looks for it four times a request, and Python searches its whole path for what is not there.
+        sys.modules["sniffio"] = None  # type: ignore[assignment]
     _no_tls()
 
 
