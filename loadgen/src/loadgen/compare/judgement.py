@@ -3,7 +3,8 @@
 Rules
 - `inconclusive` where the two cannot be compared: another stack, mix, rate, faults or scenarios, between the sides or
   within one of them; a run that was inconclusive, saturated or unfinished.
-- `fail` where B is worse in anything that is judged, else `pass`. How well A did on its own does not matter.
+- `fail` where B is worse in anything that is judged, or a run of B failed by its own thresholds and none of A did;
+  else `pass`. What both have is no regression.
 - B is worse where its median is beyond A's by more than the tolerance (a ratio) and by more than the floor, and no run
   of B is as good as one of A. With a single run each, that leaves the tolerance alone to decide, and a note says so.
 - B is also worse where any run of it has failures, stalls or timeouts of a kind that no run of A has.
@@ -64,7 +65,7 @@ def compare(a: Side, b: Side, tolerance: float = TOLERANCE) -> Comparison:
     """Judges B by A."""
     differing = tuple(_incomparable(a, b))
     compared = tuple(_compared(a, b, tolerance))
-    worse = tuple(_sentence(each) for each in compared if each.mark is Mark.WORSE)
+    worse = (*_failed(a, b), *(_sentence(each) for each in compared if each.mark is Mark.WORSE))
     verdict = Verdict.INCONCLUSIVE if differing else Verdict.FAIL if worse else Verdict.PASS
     return Comparison(a, b, tolerance, verdict, (*differing, *worse), tuple(_notes(a, b, compared)), compared)
 
@@ -134,6 +135,13 @@ def _is_worse(by: Rule, than: Spread, it: Spread, tolerance: float) -> bool:
         return it.most > 0
     beyond = it.median > max(than.median, 0.0) * tolerance and it.median - than.median > by.floor
     return beyond and not it.overlaps(than)
+
+
+def _failed(a: Side, b: Side) -> Iterator[str]:
+    if not any(report.verdict is Verdict.FAIL for report in a.runs):
+        for report in b.runs:
+            if report.verdict is Verdict.FAIL:
+                yield f"B: run {report.run.id} failed, and none of A did: {'; '.join(report.reasons)}"
 
 
 _NOTHING = Spread(0.0, 0.0, 0.0)

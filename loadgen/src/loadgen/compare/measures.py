@@ -5,6 +5,8 @@
     stalls.PHASE, timeouts.PHASE    phases, per 1,000 transactions
     rescued                         ends of stream that only the rescue brought through, per 1,000 transactions
     offered_per_s                   transactions a second that were due
+    ledger.imbalances               hops and directions that lost ends of stream, or have some too many
+    drain.pending                   what was not over at the end
     drain.seconds                   from the end of the load until everything was over
     memory.PROGRAM, fds.PROGRAM     growth over the run, in MB and in descriptors
 
@@ -42,13 +44,15 @@ class Rule:
 
 _P50, _P99 = Rule("ms", floor=5), Rule("ms", floor=20)
 _FAILURES = Rule("per 1,000", floor=1, none_is_normal=True)
-_FAMILIES: Mapping[str, Rule] = {
+_RULES: Mapping[str, Rule] = {
     "outcome": _FAILURES,
     "stalls": _FAILURES,
     "timeouts": _FAILURES,
     "rescued": Rule("per 1,000", floor=1, judged=False),
     "offered_per_s": Rule("per s", floor=0, judged=False),
-    "drain": Rule("s", floor=2),
+    "ledger.imbalances": Rule("", floor=0, none_is_normal=True),
+    "drain.pending": Rule("", floor=0, none_is_normal=True),
+    "drain.seconds": Rule("s", floor=2),
     "memory": Rule("MB", floor=8),
     "fds": Rule("", floor=8),
 }
@@ -58,7 +62,7 @@ def rule(name: str, with_faults: bool) -> Rule:
     """The rule for a measure."""
     family, _, rest = name.partition(".")
     if family != "latency":
-        return _FAMILIES[family]
+        return _RULES[name] if name in _RULES else _RULES[family]
     of_percentile = _P50 if name.endswith(".p50") else _P99
     of_scenario = "." in rest
     return Rule(of_percentile.unit, of_percentile.floor, judged=not (of_scenario and with_faults))
@@ -100,6 +104,9 @@ def _whole_run(report: Report) -> Iterator[tuple[str, float]]:
         rescued = sum(events["rescued"] for directions in report.ends.values() for events in directions.values())
         yield "rescued", rescued * 1000 / max(report.totals.completed, 1)
     yield "offered_per_s", report.offered_per_s
+    if report.ledger is not None:
+        yield "ledger.imbalances", float(len(report.ledger.imbalances))
+    yield "drain.pending", float(len(report.drain.pending))
     yield "drain.seconds", report.drain.seconds
 
 

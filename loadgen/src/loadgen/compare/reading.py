@@ -72,6 +72,11 @@ class Totals(_Part):
 
 class Drained(_Part):
     seconds: float
+    pending: tuple[object, ...]
+
+
+class Ledger(_Part):
+    imbalances: tuple[object, ...]
 
 
 class Generator(_Part):
@@ -96,6 +101,7 @@ class Report(_Part):
 
     schema_: Literal[1] = Field(alias="schema")
     verdict: Verdict
+    reasons: tuple[str, ...]
     run: About
     totals: Totals
     offered_per_s: float
@@ -107,6 +113,7 @@ class Report(_Part):
     faults: tuple[Fault, ...] = ()
     unsupported: Mapping[str, str] = Field(default_factory=dict)
     ends: Mapping[str, Mapping[str, Mapping[str, int]]]
+    ledger: Ledger | None = None
     drain: Drained
     generator: Generator
     resources: Mapping[str, Used]

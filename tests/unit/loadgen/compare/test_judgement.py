@@ -48,6 +48,18 @@ def test_failures_that_both_have_are_compared_by_the_tolerance(of_b: int, worse:
     assert (marks(compare(a, b))["outcome.reset"] is Mark.WORSE) is worse
 
 
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("drain.pending", {"drain": {"seconds": 30.0, "pending": [{}]}}),
+        ("ledger.imbalances", {"ledger": {"imbalances": [{}]}}),
+    ],
+)
+def test_what_is_left_over_is_counted(name: str, field: dict[str, Any]) -> None:
+    assert f"{name}: none -> up to 1" in compare(side(document()), side(document(**field))).reasons
+    assert compare(side(document(**field)), side(document(**field))).verdict is Verdict.PASS
+
+
 def test_few_failures_more_are_none() -> None:
     a, b = (side(document(outcomes={"reset": count})) for count in (1, 2))
     assert compare(a, b).verdict is Verdict.PASS
@@ -79,7 +91,9 @@ def test_a_reason_has_both_medians_and_their_ratio() -> None:
     assert "latency.p50: 50 -> 80 ms, 1.60 times" in compare(with_p50(50), with_p50(80)).reasons
 
 
-@pytest.mark.parametrize(("of_a", "of_b", "worse"), [(-1, 7, False), (-1, 8, True), (0, 9, True), (40, 47, False)])
+@pytest.mark.parametrize(
+    ("of_a", "of_b", "worse"), [(-1, 7, False), (-1, 8, True), (-10, -1, False), (0, 9, True), (40, 47, False)]
+)
 def test_memory_grows(of_a: float, of_b: float, worse: bool) -> None:
     """Also where there was no growth, of which there is no ratio."""
     a, b = (side(document(rss_growth_mb=growth)) for growth in (of_a, of_b))
@@ -154,6 +168,13 @@ def test_a_phase_that_an_older_document_does_not_know() -> None:
     without = document()
     del without["stalls"]["ttfb"]
     assert compare(side(without), side(document(stalls={"ttfb": 3}))).verdict is Verdict.FAIL
+
+
+def test_a_run_that_failed_where_none_did_before() -> None:
+    failed = document(verdict="fail", reasons=["latency.p99 < 90ms: was 0.1"], run={"id": "s"})
+    comparison = compare(side(document(), document()), side(document(), failed))
+    assert comparison.verdict is Verdict.FAIL
+    assert comparison.reasons == ("B: run s failed, and none of A did: latency.p99 < 90ms: was 0.1",)
 
 
 def test_failed_runs_can_be_compared() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from loadgen.compare.reading import Report
 from loadgen.measure.anomalies import Anomalies
 from loadgen.measure.drain import Drain
 from loadgen.measure.ledger import Imbalance
@@ -319,6 +320,7 @@ def test_the_document(story: Story) -> None:
     last = {"loadgen": Resources(2000, 11), "link": Resources()}
     judged = Result(RUN, story.tally, DRAINED, Programs(first, last, ends), defaults(), {"eof_gated": "half-close"})
     document = json.loads(json.dumps(document_of(judged)))
+    assert Report.model_validate(document).windows is not None, "loadgen compare reads it"
 
     assert list(document) == [
         "schema", "verdict", "reasons", "run", "totals", "offered_per_s", "outcomes", "scenarios", "unsupported",
