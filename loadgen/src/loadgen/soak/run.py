@@ -89,7 +89,13 @@ class SoakRun:
         if not self._settings.looks_ahead:
             return Preflight()
         self.state = "preflight"
-        found = await preflight(self._mix, route, self._limits)
+        found = Preflight(fatal="the run was ended before its load began")
+
+        async def look() -> None:
+            nonlocal found
+            found = await preflight(self._mix, route, self._limits)
+
+        await _first(look(), self._stop.draining.wait())
         for scenario, reason in found.unsupported.items():
             log.warning("unsupported", scenario=scenario, reason=reason)
         if found.fatal is None and found.unsupported:

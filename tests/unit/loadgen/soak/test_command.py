@@ -111,7 +111,7 @@ async def test_a_second_signal_ends_what_is_in_flight(tmp_path: Path, peers: Pee
         connected.set()
         await reader.read()
 
-    process = await soak(await peers.serve(swallows), "--scenario", "chunked", "--rate", "1")
+    process = await soak(await peers.serve(swallows), "--scenario", "chunked", "--rate", "1", "--no-preflight")
     await connected.wait()
     process.send_signal(signal.SIGTERM)
     assert (await logged(process, "draining"))["in_flight"] == 1
@@ -120,6 +120,22 @@ async def test_a_second_signal_ends_what_is_in_flight(tmp_path: Path, peers: Pee
     document = verdict(tmp_path)
     assert document["outcomes"]["aborted"] == 1
     assert document["drain"]["pending"] == [{"program": "loadgen", "what": "transactions in flight", "value": 1}]
+
+
+async def test_a_signal_ends_the_preflight(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    """A proxy that never answers holds it up, but not the one who wants to end it."""
+    connected = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+
+    process = await soak(await peers.serve(silent), "--scenario", "chunked", "--duration", "50s")
+    await connected.wait()
+    process.send_signal(signal.SIGTERM)
+    assert (await logged(process, "draining"))["in_flight"] == 0
+    assert await process.wait() == 3
+    assert verdict(tmp_path)["reasons"] == ["the run was ended before its load began"]
 
 
 async def test_nothing_measured_is_inconclusive(tmp_path: Path, peers: Peers, soak: Soak) -> None:
