@@ -63,8 +63,8 @@ async def preflight(mix: Mix, route: Route, limits: Limits, attempt_s: float = A
     A cancellation leaves nothing behind.
     """
     fleet = _Fleet(route, limits, attempt_s)
-    destinations = {route.server_first if name == "server_first" else route.target for name in mix.scenarios}
-    for destination in destinations:
+    spoken_to = (route.server_first if name == "server_first" else route.target for name in mix.scenarios)
+    for destination in dict.fromkeys(spoken_to):
         dialled = await _until_clear(partial(fleet.dials, destination))
         if reason := unusable(dialled, route.proxy, destination):
             return Preflight(fatal=reason)
