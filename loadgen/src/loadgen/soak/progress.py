@@ -98,6 +98,8 @@ def summarise(document: dict[str, Any], report: str) -> None:
     ):
         out.print(f"{title}: {line}")
     out.print(_drain(document["drain"]))
+    for scenario, reason in document["unsupported"].items():
+        out.print(f"not supported by the proxy, and not run: {scenario} ({reason})", markup=False)
     verdict = document["verdict"]
     out.print(Text(f"verdict: {verdict}", style=_COLOURS[verdict]))
     for reason in document["reasons"]:
