@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import signal
+import socket
 from collections.abc import AsyncIterator
 
 import httpx
@@ -18,6 +19,7 @@ from servicekit import payload
 from servicekit.address import Address
 
 SIZE_BYTES = 100_000
+RECOVERY_S = 15.0
 
 
 def alive(pid: int) -> bool:
@@ -33,6 +35,26 @@ async def fetch(proxy: Address, target: Address) -> str:
     async with httpx.AsyncClient(proxy=f"socks5h://{proxy}", timeout=20) as client:
         response = await client.get(f"http://{target}/bytes?seed=5&size={SIZE_BYTES}&framing=close")
     return hashlib.sha256(response.content).hexdigest()
+
+
+async def connects(proxy: Address, target: Address) -> bool:
+    """Whether a CONNECT succeeds. Not with httpx: it leaves its socket open where SOCKS refuses."""
+    reader, writer = await asyncio.open_connection(proxy.host, proxy.port)
+    try:
+        host, port = socket.inet_aton(target.host), target.port.to_bytes(2, "big")
+        writer.write(b"\x05\x01\x00\x05\x01\x00\x01" + host + port)
+        return (await reader.readexactly(4))[3] == 0
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return False
+    finally:
+        writer.transport.abort()
+
+
+async def recovered(proxy: Address, target: Address) -> None:
+    """Until proxy-client has noticed that its server is another one, it refuses."""
+    async with asyncio.timeout(RECOVERY_S):
+        while not await connects(proxy, target):  # noqa: ASYNC110  # another process knows it
+            await asyncio.sleep(0.1)
 
 
 async def test_a_stack_carries_http_on_entry_and_is_gone_after_exit() -> None:
@@ -59,6 +81,7 @@ async def test_a_proxy_server_that_was_killed_and_started_again_carries_http() -
         await stack.faults.start("proxy-server")
 
         assert stack.pids["proxy-server"] != pid
+        await recovered(stack.proxy, stack.target)
         assert await fetch(stack.proxy, stack.target) == payload.sha256(5, SIZE_BYTES)
 
 
