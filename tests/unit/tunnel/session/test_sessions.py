@@ -10,6 +10,7 @@ from tunnel.engine.settings import EngineLimits
 from tunnel.errors import Cause
 from tunnel.session import events
 from tunnel.session.client import ClientSession
+from tunnel.session.connection import State
 from tunnel.session.events import Ending
 from tunnel.session.server import ServerSession
 from tunnel.session.settings import SessionSettings
@@ -387,6 +388,19 @@ def test_a_full_pool_of_suspects_does_not_keep_their_replacement_out(make_pair: 
     stream = client_session(pair).open(TARGET, b"", pair.world.now)
     assert pair.run(5, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
     assert pair.world.now - began < RESTART_BOUND_S
+
+
+@pytest.mark.failure("F02")
+def test_f02_server_that_restarts_in_the_middle_of_the_greeting(pair: Pair) -> None:
+    """Neither side has anything of the other then: only silence tells, and the greeting's own bound is much longer."""
+    session = client_session(pair)
+    assert pair.run(5, lambda: any(c.state is State.GREETING for c in session._connections.values()))
+    session.open(TARGET, b"", pair.world.now)
+    pair.run(0.001)
+    pair.restart_server()
+    began = pair.world.now
+    assert pair.run(5, lambda: session.is_up)
+    assert pair.world.now - began < pair.settings.ping_after_s + pair.settings.suspect_after_s + 0.5
 
 
 @pytest.mark.failure("F25")

@@ -3,7 +3,8 @@
 Rules:
 - A stream's id and its OPEN happen in one synchronous step (F16); OPEN waits for nobody's bytes (F17).
 - A request waits a bounded time for a connection, then for a REPLY, and always gets an answer (F15).
-- One connection is being made at a time, after a jittered back-off where the last try failed (F25).
+- One connection is being made at a time, after a jittered back-off where the last try failed (F25). One that falls
+  silent before its WELCOME (its server ended in the middle of the greeting) does not keep its replacement out.
 - A connection that is suspect, leaving or full gets no new streams (F18). A suspect one whose replacement finds the
   server restarted is lost at once (F02).
 - A stream that a draining server did not process is replayed, once, with the bytes sent so far (at most `early_bytes`).
@@ -109,7 +110,9 @@ class ClientSession(Session):
             if connection.state in (State.GREETING, State.UP) and not connection.liveness.suspect
         ]
         making = any(
-            connection.state in (State.CONNECTING, State.GREETING) for connection in self._connections.values()
+            connection.state is State.CONNECTING
+            or (connection.state is State.GREETING and not connection.liveness.suspect)
+            for connection in self._connections.values()
         )
         # Those that are suspect or leaving must not keep their replacement out; they are bounded all the same.
         usable = len(healthy) + making
