@@ -391,8 +391,9 @@ def test_a_full_pool_of_suspects_does_not_keep_their_replacement_out(make_pair: 
 
 
 @pytest.mark.failure("F02")
-def test_f02_server_that_restarts_in_the_middle_of_the_greeting(pair: Pair) -> None:
+def test_f02_server_that_restarts_in_the_middle_of_the_greeting(make_pair: Callable[..., Pair]) -> None:
     """Neither side has anything of the other then: only silence tells, and the greeting's own bound is much longer."""
+    pair = make_pair()
     session = client_session(pair)
     assert pair.run(5, lambda: any(c.state is State.GREETING for c in session._connections.values()))
     session.open(TARGET, b"", pair.world.now)
