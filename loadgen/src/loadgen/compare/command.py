@@ -21,7 +21,7 @@ from pathlib import Path
 from loadgen.compare.judgement import TOLERANCE, compare
 from loadgen.compare.reading import ReadError, read
 from loadgen.compare.table import document, show
-from loadgen.soak.progress import console
+from loadgen.soak.console import console
 
 EXIT_USAGE = 2
 

@@ -53,6 +53,7 @@ class StallCount:
     """Stalls of one phase."""
 
     count: int = 0
+    now: int = 0
     recovered: int = 0
     longest_s: float = 0.0
 
@@ -184,7 +185,9 @@ class Tally:
         self._metrics.phase_duration[phase].observe(duration_s)
 
     def stalled(self, transaction: Transaction, phase: Phase) -> None:
-        self.stalls[phase].count += 1
+        count = self.stalls[phase]
+        count.count += 1
+        count.now += 1
         self.by_window[transaction.window].stalls[phase] += 1
         self.timeline.stalled(self.since_begin_s(transaction.quiet_since_s), phase)
         self.stalled_now += 1
@@ -195,6 +198,7 @@ class Tally:
     def stall_ended(self, transaction: Transaction, phase: Phase, duration_s: float, recovered: bool) -> None:
         count = self.stalls[phase]
         count.longest_s = max(count.longest_s, duration_s)
+        count.now -= 1
         self.stalled_now -= 1
         self._metrics.stalled[phase].dec()
         if recovered:

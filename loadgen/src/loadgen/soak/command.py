@@ -13,10 +13,10 @@ from typing import cast
 
 from loadgen.report import directory as report_directory
 from loadgen.soak.inside import soak_inside
-from loadgen.soak.progress import summarise
 from loadgen.soak.run import SoakRun
 from loadgen.soak.settings import SoakSettings
 from loadgen.soak.stacks import open_stack
+from loadgen.soak.summary import summarise
 from loadgen.stack_api import GeneratingStack, StackError
 from loadgen.verdict.document import document, timeline
 from loadgen.verdict.verdict import Verdict

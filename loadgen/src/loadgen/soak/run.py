@@ -28,8 +28,8 @@ from loadgen.measure.sampler import Sampler, stop
 from loadgen.measure.tally import Tally
 from loadgen.report import directory as report_directory
 from loadgen.soak.fault_watch import FaultWatch
+from loadgen.soak.live import Progress
 from loadgen.soak.preflight import Preflight, preflight
-from loadgen.soak.progress import Progress
 from loadgen.soak.settings import SoakSettings
 from loadgen.stack_api import Stack
 from loadgen.transaction import real_client
