@@ -69,7 +69,7 @@ down: ## end what `make up` started, its volumes too
 bench: $(READY) ## bulk download on loopback with a profile of where the time goes (a benchmark, not a test)
 	@$(BIN)/python bench/bulk.py $(ARGUMENTS)
 
-PROMISES := soak curl slow_reader close_delimited kill bench compose tests
+PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults foreign report bench long_soak compose tests
 ONLY ?= $(PROMISES)
 
 .PHONY: acceptance
