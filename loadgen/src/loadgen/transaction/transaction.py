@@ -4,7 +4,8 @@ Rules
 - Whoever talks (raw, real_client) calls `enter` at the border of two phases, `progress` whenever the socket moved, and
   `finish` at the end. A phase that is not left by `enter` or `finish` failed, and its duration is not counted.
 - Whoever watches (watchdog) calls `stall`, `excuse` and `time_out`. Whoever counts is told through `Observer`.
-- A stall is counted at its onset; progress makes it a recovered one. Its duration counts from the last progress.
+- A stall is counted at its onset; progress makes it a recovered one. Its duration counts from the last progress, or
+  from the moment when the generator was blamed for the quiet instead.
 - All times are seconds on the clock that was given (time.monotonic unless in a test).
 """
 
