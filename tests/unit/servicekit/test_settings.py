@@ -1,5 +1,6 @@
 """servicekit.settings: precedence, strictness, and messages that say what to change."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Self
 
@@ -9,6 +10,13 @@ from pydantic_settings import CliPositionalArg, SettingsConfigDict
 
 from servicekit.address import Address
 from servicekit.settings import CommandSettings, MetricsListen, Settings, env_names, load
+
+
+class Pace(StrEnum):
+    """A choice."""
+
+    SLOW = "slow"
+    QUICK = "quick"
 
 
 class Sample(Settings):
@@ -23,6 +31,7 @@ class Sample(Settings):
     ports: tuple[int, ...] = Field((1, 2), description="which ports")
     token_file: Path | None = Field(None, description="holds the token")
     rescue: bool = Field(True, description="rescues ends")
+    pace: Pace | None = Field(None, description="how fast")
 
     @model_validator(mode="after")
     def _together(self) -> Self:
@@ -197,6 +206,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--allow TEXT what is allowed; repeatable [SAMPLE_ALLOW]" in text
     assert "--ports N which ports; repeatable (default: 1,2) [SAMPLE_PORTS]" in text
     assert "--token-file FILE holds the token [SAMPLE_TOKEN_FILE]" in text
+    assert "--pace {slow,quick} how fast [SAMPLE_PACE]" in text
     assert "--rescue, --no-rescue rescues ends (default: on) [SAMPLE_RESCUE]" in text
     assert "--drain-timeout-s NUMBER 100% of the time to drain (default: 10) [SAMPLE_DRAIN_TIMEOUT_S]" in text
 

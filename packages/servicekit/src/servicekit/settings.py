@@ -19,6 +19,7 @@ import tomllib
 from argparse import SUPPRESS, ArgumentParser, HelpFormatter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 from os import environ as process_environ
 from pathlib import Path
@@ -198,6 +199,9 @@ def _help(field: FieldInfo, variable: str | None) -> str:
 
 def _metavar(field: FieldInfo, given: str) -> str:
     kinds = set(_leaf_types(field.annotation))
+    for choice in kinds:
+        if isinstance(choice, type) and issubclass(choice, Enum):
+            return f"{{{','.join(str(member.value) for member in choice)}}}"
     for kind, word in ((Address, "HOST:PORT"), (Path, "FILE"), (float, "NUMBER"), (int, "N"), (str, "TEXT")):
         if kind in kinds:
             return word
