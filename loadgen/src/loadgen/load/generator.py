@@ -12,6 +12,7 @@ Rules
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import monotonic
 
 from loadgen.measure.tally import Tally
@@ -99,11 +100,12 @@ class Generator:
         window = self._tally.window_of(due_s)
         transaction = Transaction(arrival, self._limits, self._tally, due_s, self._clock, window)
         self._tally.started(arrival, lag_s=max(self._clock() - due_s, 0.0))
+        self._watchdog.watch(transaction)  # Now: a fault that begins before its task runs touches it too.
         task = asyncio.create_task(self._run(transaction))
         transaction.task = task
         self._tasks.add(task)
         self._idle.clear()
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, transaction))
         return transaction
 
     def _drop(self, arrival: Arrival) -> None:
@@ -112,7 +114,6 @@ class Generator:
 
     async def _run(self, transaction: Transaction) -> Outcome:
         outcome, detail = Outcome.ABORTED, "the generator failed"
-        self._watchdog.watch(transaction)
         try:
             await SCENARIOS[transaction.arrival.scenario].run(transaction, self._route)
             outcome, detail = Outcome.OK, ""
@@ -126,8 +127,11 @@ class Generator:
             self._tally.ended(transaction, outcome, detail)
         return outcome
 
-    def _done(self, task: asyncio.Task[Outcome]) -> None:
+    def _done(self, transaction: Transaction, task: asyncio.Task[Outcome]) -> None:
         self._tasks.discard(task)
+        if task.cancelled():  # before it could begin
+            self._watchdog.release(transaction)
+            self._tally.ended(transaction, *_of_cancellation(transaction))
         if not self._tasks:
             self._idle.set()
         error = None if task.cancelled() else task.exception()
