@@ -96,7 +96,7 @@ async def test_a_bug_in_a_scenario_ends_the_run(bench: Bench, peers: Peers, monk
 
 
 async def test_a_transaction_is_watched_from_its_start_and_ends_even_if_it_never_ran(bench: Bench) -> None:
-    """What a fault touches is what is watched; a task that is cancelled before its first step runs no line of its own."""
+    """What a fault touches is what is watched; a task that is cancelled before its first step runs no line of its."""
     load = generator(bench, NOWHERE)
     transaction = load.start(next(arrivals(MIX, rate_per_s=1, seed=1)), due_s=monotonic())
     assert list(bench.watchdog.watched) == [transaction]
