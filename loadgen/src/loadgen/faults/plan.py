@@ -21,7 +21,6 @@ Rules
   suffers one fault at a time.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -29,8 +28,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from loadgen import toml_file
 from loadgen.link.plan import Conditions, Direction, Window
 
 RECOVERY_S = 5.0
@@ -88,10 +88,6 @@ KINDS: Mapping[Kind, Shape] = {
     Kind.DRAIN: Shape("a program drains (SIGTERM), ends by itself, and is started again", of_program=True, lasts=False),
     Kind.DISCONNECT: Shape("a container leaves the network (stack compose)", of_program=True),
 }
-
-
-class PlanError(ValueError):
-    """The plan cannot be used; the message says why, with file, field, value and bound."""
 
 
 class Fault(Conditions):
@@ -183,20 +179,5 @@ class FaultPlan(BaseModel):
 
 
 def read(path: Path) -> FaultPlan:
-    """Reads a plan from a TOML file. Raises PlanError."""
-    try:
-        return FaultPlan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise PlanError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: {error}") from error
-    except ValidationError as error:
-        raise PlanError("; ".join(f"{path}: {_sentence(item)}" for item in error.errors())) from error
-
-
-def _sentence(item: Mapping[str, object]) -> str:
-    where = item.get("loc")
-    field = ".".join(map(str, where)) if isinstance(where, tuple) and where else "plan"
-    value = item.get("input")
-    shown = "" if isinstance(value, dict) or value is None else f", not {value!r}"
-    return f"{field}: {item['msg']}{shown}"
+    """Reads a plan from a TOML file. Raises UnusableFileError."""
+    return toml_file.read(path, FaultPlan)

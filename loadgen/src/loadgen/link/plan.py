@@ -29,7 +29,6 @@ A plan file:
 """
 
 import math
-import tomllib
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -37,7 +36,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from loadgen import toml_file
 
 
 class Direction(StrEnum):
@@ -136,29 +137,9 @@ class Plan(Conditions):
         return Plan(**{**base, **given}, at=(*self.at, *windows), rebind_at_s=self.rebind_at_s)
 
 
-class PlanError(ValueError):
-    """A plan that cannot be used; the text names the file, the field, the value and the bound."""
-
-
 def read(path: Path) -> Plan:
-    """Reads a plan from a TOML file. Raises PlanError."""
-    try:
-        return Plan.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise PlanError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{path}: {error}") from error
-    except ValidationError as error:
-        raise PlanError("; ".join(f"{path}: {_sentence(item)}" for item in error.errors())) from error
-
-
-def _sentence(item: object) -> str:
-    """Says one of pydantic's error items as "field: message (value)"."""
-    assert isinstance(item, dict)
-    field = ".".join(str(part) for part in item["loc"]) or "plan"
-    value = item.get("input")
-    shown = "" if isinstance(value, dict) or value is None else f", not {value!r}"
-    return f"{field}: {item['msg'].replace('Input should be', 'must be')}{shown}"
+    """Reads a plan from a TOML file. Raises UnusableFileError."""
+    return toml_file.read(path, Plan)
 
 
 class Timeline:

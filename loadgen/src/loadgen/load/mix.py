@@ -24,7 +24,6 @@ Rules
 - A ramp is one of the total, and every scenario takes its part in it.
 """
 
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -40,11 +39,11 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     field_validator,
     model_validator,
 )
 
+from loadgen import toml_file
 from loadgen.load.rate import MAX_RATE_PER_S, Stretch
 from loadgen.scenarios import SCENARIOS
 
@@ -53,10 +52,6 @@ MAX_SIZE_BYTES = 1 << 30
 
 MAX_THINK_MS = 60_000
 """How long http-target waits at most."""
-
-
-class MixError(Exception):
-    """The mix cannot be used; the message says why, with field, value and bound."""
 
 
 @unique
@@ -208,25 +203,14 @@ def names() -> list[str]:
 
 
 def read(name_or_file: str) -> Mix:
-    """A mix by name, or from a file. Raises MixError."""
+    """A mix by name, or from a file. Raises UnusableFileError."""
     if name_or_file in names():
         text = files("loadgen.mixes").joinpath(f"{name_or_file}.toml").read_text(encoding="utf-8")
-    else:
-        try:
-            text = Path(name_or_file).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            known = ", ".join(names())
-            raise MixError(f"{name_or_file} is neither a mix ({known}) nor a readable file: {error}") from error
-    try:
-        return Mix.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise MixError(f"{name_or_file} is not valid TOML: {error}") from error
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, details['loc']))}: {details['input']!r}: {details['msg']}"
-            for details in error.errors()
-        )
-        raise MixError(f"{name_or_file}: {problems}") from error
+        return toml_file.parse(text, name_or_file, Mix)
+    path = Path(name_or_file)
+    if not path.is_file():
+        raise toml_file.UnusableFileError(f"{name_or_file} is neither a mix ({', '.join(names())}) nor a file")
+    return toml_file.read(path, Mix)
 
 
 def _weights(scenarios: Mapping[str, Share]) -> float:

@@ -48,11 +48,12 @@ async def soak_inside(
             stopped = asyncio.create_task(stop.draining.wait())
             await asyncio.wait({soak, stopped}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
-            if soak.done():
-                return soak.result()
-            soak.cancel()
+            if not soak.done():
+                soak.cancel()
             with suppress(asyncio.CancelledError):
-                await soak
+                code = await soak
+                print(f"the report, copied out of the container: {directory}")
+                return code
             return _exit_code_of(directory)
 
 

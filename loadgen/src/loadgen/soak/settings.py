@@ -14,6 +14,7 @@ from loadgen.faults.plan import FaultPlan, Kind
 from loadgen.load import mix as mixes
 from loadgen.scenarios import SCENARIOS
 from loadgen.stacks.choices import ProgramChoices
+from loadgen.toml_file import UnusableFileError
 from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.socks5 import Credentials
 from loadgen.verdict import thresholds
@@ -185,7 +186,7 @@ class SoakSettings(Settings, ProgramChoices):
         """The mix, reduced to the scenarios that were asked for."""
         try:
             mix = mixes.read(self.mix)
-        except mixes.MixError as error:
+        except UnusableFileError as error:
             raise ValueError(f"--mix: {error}") from error
         chosen = mix.only(self.scenario) if self.scenario else mix
         return chosen.arriving(self.arrivals, self.warm_up)

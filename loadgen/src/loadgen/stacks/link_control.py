@@ -17,9 +17,10 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from loadgen.link.plan import Plan, PlanError, Window, read
+from loadgen.link.plan import Plan, Window, read
 from loadgen.stack_api import StackError
 from loadgen.stacks.program_log import Event
+from loadgen.toml_file import UnusableFileError
 
 PLAN_FILE = "plan.toml"
 ANSWER_TIMEOUT_S = 5.0
@@ -34,7 +35,7 @@ class LinkPlan:
         self.flags, file = _without_plan(asked)
         try:
             self._base = Plan() if file is None else read(file)
-        except PlanError as error:
+        except UnusableFileError as error:
             raise StackError(f"the link's plan: {error}") from error
         self.directory = directory
         # A container's user has to read it, whatever our umask.

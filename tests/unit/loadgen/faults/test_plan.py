@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.faults.plan import KINDS, FaultPlan, Kind, PlanError, read
+from loadgen.faults.plan import KINDS, FaultPlan, Kind, read
+from loadgen.toml_file import UnusableFileError
 
 LEAST: dict[Kind, dict[str, object]] = {
     Kind.DELAY: {"delay_ms": 50},
@@ -99,7 +100,7 @@ def test_names_are_unique() -> None:
 def test_the_message_names_file_and_field(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "plan.toml"
     path.write_text(text)
-    with pytest.raises(PlanError, match=said):
+    with pytest.raises(UnusableFileError, match=said):
         read(path)
-    with pytest.raises(PlanError, match="No such file"):
+    with pytest.raises(UnusableFileError, match="No such file"):
         read(tmp_path / "none.toml")

@@ -7,8 +7,9 @@ from typing import cast
 import pytest
 
 from loadgen.link.control import Control
-from loadgen.link.plan import Plan, PlanError
+from loadgen.link.plan import Plan
 from loadgen.link.relay import Relay
+from loadgen.toml_file import UnusableFileError
 
 
 class FakeRelay:
@@ -135,7 +136,7 @@ def test_a_plan_that_cannot_be_used_changes_nothing(
     relay: FakeRelay, loop: FakeLoop, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse() -> Plan:
-        raise PlanError("plan.toml: loss: must be less than or equal to 1, not 2")
+        raise UnusableFileError("plan.toml: loss: must be less than or equal to 1, not 2")
 
     control = make_control(relay, refuse)
     control.expect(Plan(rebind_at_s=(1,)))

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loadgen.link.plan import Conditions, Direction, Impairment, Plan, PlanError, Timeline, Window, read
+from loadgen.link.plan import Conditions, Direction, Impairment, Plan, Timeline, Window, read
+from loadgen.toml_file import UnusableFileError
 
 UP, DOWN = Direction.CLIENT_TO_SERVER, Direction.SERVER_TO_CLIENT
 
@@ -103,7 +104,7 @@ def test_what_cannot_be_used_is_refused_with_file_field_value_and_bound(tmp_path
     file = tmp_path / "plan.toml"
     file.write_text(text)
 
-    with pytest.raises(PlanError) as refused:
+    with pytest.raises(UnusableFileError) as refused:
         read(file)
 
     assert str(file) in str(refused.value)
@@ -111,5 +112,5 @@ def test_what_cannot_be_used_is_refused_with_file_field_value_and_bound(tmp_path
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match=r"nowhere\.toml: No such file"):
+    with pytest.raises(UnusableFileError, match=r"nowhere\.toml: No such file"):
         read(tmp_path / "nowhere.toml")
