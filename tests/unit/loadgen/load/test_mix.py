@@ -133,7 +133,7 @@ def test_other_arrivals(full: Mix) -> None:
             f"rate_per_s = 2\n{GET}rate_per_s = 2\n[scenarios.upload]\nweight = 1\nsizes_bytes = [1]",
             "nothing is left for those with a weight",
         ),
-        (f"rate_per_s = 1\n{GET}weight = 1\nthink_ms = -1", "think_ms.list.0: -1"),
+        (f"rate_per_s = 1\n{GET}weight = 1\nthink_ms = -1", "think_ms.list.0: must be greater than or equal to 0, not -1"),
         (f"rate_per_s = 1\n{GET}weight = 1\nthink_ms = []", "at least 1 item"),
         (f"rate_per_s = 1\n{GET}weight = 1\nthink_ms = [60001]", "60000"),
         (f"rate_per_s = 1\n{GET}weight = 1\nthink_ms = {{ from_ms = 2, to_ms = 1 }}", "less than from_ms (2)"),
