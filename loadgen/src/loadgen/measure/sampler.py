@@ -3,8 +3,8 @@
 Rules
 - A look at the start, one every LOOK_EVERY_S, one at the end. A series keeps at most POINTS of them: when it is full,
   every second one goes and only every second look is kept from there on.
-- The ledger adds up increases, as Prometheus does: a program that was restarted began anew at zero, and is named in
-  `restarted`, because what it counted between the last look and its end is not known.
+- The ledger adds up increases, as Prometheus does: a program that was restarted began anew at zero, and is among the
+  `unjudged`, because what it counted between the last look and its end is not known.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ class Sampler:
 
     def __init__(self, stack: Stack, clock: Callable[[], float] = monotonic) -> None:
         self.ends: Ledger = {}
-        self.restarted: set[str] = set()
+        self.unjudged: set[str] = set()
         self.first: Snapshot | None = None
         self.last: Snapshot | None = None
         self._stack = stack
@@ -96,7 +96,7 @@ class Sampler:
         for program, instance in seen.instances.items():
             if self._instances.setdefault(program, instance) != instance:
                 self._instances[program] = instance
-                self.restarted.add(program)
+                self.unjudged.add(program)
                 self._seen_ends[program] = {}
         for hop, directions in seen.ends.items():
             known = hop in self._seen_ends

@@ -41,6 +41,9 @@ from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
 
+SETTLE_S = 3.0
+"""How long a run waits for streams of others to end: their ends, counted in the middle, would look like lost ones."""
+
 log = get_logger()
 
 
@@ -107,6 +110,7 @@ class SoakRun:
         settings = self._settings
         generator = Generator(route, self._limits, tally, watchdog, settings.max_in_flight)
         sampler = Sampler(stack)
+        before = await watch_gauges(stack.metrics, SETTLE_S)
         await sampler.look()
         rate_per_s = settings.rate or self._mix.rate_per_s
         load_began_s = monotonic()
@@ -134,6 +138,9 @@ class SoakRun:
         await sampler.look()
         self.used = sampler.document()
         log.info("stopped")
+        if before.pending:
+            log.warning("ledger_not_judged", reason="somebody else's streams were open when the load began")
+            sampler.unjudged.update(sampler.ends)
         return self._result(stack, tally, drain, sampler, found, load_ended_s - load_began_s)
 
     @asynccontextmanager
@@ -203,7 +210,7 @@ class SoakRun:
         first, last = sampler.first, sampler.last
         assert first is not None, "it has looked"
         assert last is not None, "it has looked"
-        programs = Programs(first.resources, last.resources, sampler.ends, frozenset(sampler.restarted))
+        programs = Programs(first.resources, last.resources, sampler.ends, frozenset(sampler.unjudged))
         asked_for = frozenset(settings.scenario)
         return Result(run, tally, drain, programs, settings.thresholds(), found.unsupported, asked_for, found.fatal)
 

@@ -116,6 +116,8 @@ class SoakSettings(Settings, ProgramChoices):
         if self.stack == "external":
             if self.proxy is None or self.target is None:
                 raise ValueError("--stack external needs --proxy and --target")
+            if self.server_first is None and self.target.port == 65535:
+                raise ValueError("--target has the last port there is: --server-first says which one speaks first")
             if self.link is not None or self.faults is not None:
                 raise ValueError("--link and --faults are for the stacks local and compose")
         elif given := [name for name in of_external if getattr(self, name)]:

@@ -66,7 +66,8 @@ class Programs:
     first: Mapping[str, Resources] = field(default_factory=dict)
     last: Mapping[str, Resources] = field(default_factory=dict)
     ends: Ledger = field(default_factory=dict)
-    restarted: frozenset[str] = frozenset()
+    unjudged: frozenset[str] = frozenset()
+    """Whose ledger says nothing: they were restarted, or had somebody else's streams in the middle of it."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class Result:
     @cached_property
     def imbalances(self) -> tuple[Imbalance, ...] | None:
         """What the FIN ledger lacks, ends that were given up among it; None where nobody keeps one."""
-        return diagnose(self.programs.ends, self.programs.restarted) if self.programs.ends else None
+        return diagnose(self.programs.ends, self.programs.unjudged) if self.programs.ends else None
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:

@@ -32,7 +32,7 @@ def test_only_this_run_counts() -> None:
     assert total(made) == (0, 0)
     made.take(5, seen(15, 15))
     assert total(made) == (5, 6)
-    assert made.restarted == set()
+    assert made.unjudged == set()
 
 
 def test_a_program_that_was_restarted_began_at_zero() -> None:
@@ -41,7 +41,7 @@ def test_a_program_that_was_restarted_began_at_zero() -> None:
     made.take(5, seen(14, 14))
     made.take(10, seen(20, 19, instance=2.0))
     assert total(made) == (24, 23)
-    assert made.restarted == {"proxy-client"}
+    assert made.unjudged == {"proxy-client"}
 
 
 def test_a_program_that_does_not_answer_for_a_while() -> None:

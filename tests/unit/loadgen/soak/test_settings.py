@@ -109,6 +109,7 @@ def test_credentials(tmp_path: Path) -> None:
         ([*EXTERNAL, "--link", "none"], "--link and --faults are for the stacks local and compose"),
         (["--stack", "external", "--proxy", "http://a:1", "--target", "a:1"], "must be socks5://HOST:PORT"),
         (["--stack", "external", "--proxy", "a:1", "--target", "http://a:1/x"], "must be http://HOST:PORT"),
+        (["--stack", "external", "--proxy", "a:1", "--target", "http://a:65535"], "the last port there is"),
         (["--link", "nope.toml"], "must be none, or the file of a plan"),
         (["--marks", "/nonexistent"], "--marks: only with --stack external"),
         (["--faults", "nope.toml"], "nope.toml: No such file"),
