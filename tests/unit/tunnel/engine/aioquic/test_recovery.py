@@ -71,6 +71,15 @@ class TestPacer:
         self.burst(pacer, 1.0)
         assert pacer.next_send_time(1.0) >= 1.0 + TICK_S
 
+    def test_acknowledgements_do_not_run_into_debt(self) -> None:
+        """They are sent whatever the pacer says; what comes behind a thousand of them must not wait for them."""
+        pacer = Pacer(max_datagram_size=SIZE)
+        pacer.update_rate(INITIAL, 0.22)
+        for _ in range(1000):
+            pacer.update_after_send(1.0)
+        assert pacer.packet_time is not None
+        assert pacer.next_send_time(1.0) <= 1.0 + pacer.packet_time
+
     def test_large_datagrams_leave_in_bursts_that_fit_a_socket_buffer(self) -> None:
         pacer = Pacer(max_datagram_size=16_384)
         pacer.update_rate(1000 * 16_384, 0.001)

@@ -63,10 +63,14 @@ class Pacer(QuicPacketPacer):
         return cast("float", None)
 
     def update_after_send(self, now: float) -> None:
-        """The last datagram of a burst may overdraw the bucket; the next burst waits for that, too."""
+        """The last datagram of a burst may overdraw the bucket; the next burst waits for that, too.
+
+        By one datagram at most: what carries an acknowledgement is sent unasked (and should not be paced at all, RFC
+        9002 section 7.7). The receiver of a bulk transfer would owe seconds for those when it is its turn to send.
+        """
         if self.packet_time is not None:
             self.update_bucket(now)
-            self.bucket_time -= self.packet_time
+            self.bucket_time = max(self.bucket_time, 0.0) - self.packet_time
 
 
 class Cubic(CubicCongestionControl):
