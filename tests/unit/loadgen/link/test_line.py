@@ -5,13 +5,12 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from loadgen.link.line import BUNDLE_SEGMENTS, THROTTLE_QUEUE_S, Departure, Line, bundles
 from loadgen.link.plan import Direction, Plan, Timeline, Window
 
-untimed = settings(deadline=None)
 """Hypothesis's own bound of 200 ms an example is missed on a busy machine; the bound is that of the whole test."""
 
 UP, DOWN = Direction.CLIENT_TO_SERVER, Direction.SERVER_TO_CLIENT
@@ -199,7 +198,6 @@ def test_a_throttle_that_is_lifted_changes_nothing_under_way_and_keeps_the_order
     ]
 
 
-@untimed
 @given(
     st.lists(st.tuples(st.floats(0, 0.05), st.integers(1, 40), st.integers(1, 1500)), min_size=1, max_size=20),
     st.floats(0.1, 100),
@@ -319,7 +317,6 @@ arrivals = st.lists(
 )  # seconds since the one before, bytes, segment bytes
 
 
-@untimed
 @given(
     arrivals,
     st.integers(0, 1000),
@@ -373,7 +370,6 @@ def test_a_bundle_is_no_more_than_one_send_can_carry() -> None:
     assert [len(bundle.data) for bundle in bundles(large)] == [60_000, 20_000]
 
 
-@untimed
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 300), st.integers(1, 5)), max_size=40))
 def test_bundling_changes_no_segment(sends: list[tuple[str, int, int]]) -> None:
     departures = [
