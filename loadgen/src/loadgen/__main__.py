@@ -21,9 +21,12 @@ SUBCOMMANDS = {
     "scenarios": Subcommand("loadgen.scenarios.command:main", "what can be run, one line each"),
     "compare": Subcommand("loadgen.compare.command:main", "two runs side by side, with a verdict"),
     "link": Subcommand("loadgen.link.command:main", "a UDP relay that behaves like a bad network"),
-    "selftest": Subcommand("loadgen.selftest.command:main", "plants each class of failure, and checks what is reported"),
+    "selftest": Subcommand(
+        "loadgen.selftest.command:main", "plants each class of failure, and checks what is reported"
+    ),
     "faulty": Subcommand("loadgen.faulty.command:main", "a SOCKS5 proxy with one fault, to test a tester with"),
     "stack": Subcommand("loadgen.stacks.command:main", "a stack alone, in the foreground, until interrupted"),
+    "report": Subcommand("loadgen.report.command:main", "report.html and junit.xml of a report directory, again"),
 }
 
 
