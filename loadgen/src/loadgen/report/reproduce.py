@@ -20,6 +20,8 @@ def command(document: Document) -> list[str]:
         groups.append(["--mix", str(run["mix"])])
     if run.get("rate_per_s"):
         groups.append(["--rate", f"{run['rate_per_s']:g}"])
+    if run.get("arrivals") == "poisson":
+        groups.append(["--arrivals", "poisson"])
     if run.get("duration_s"):
         groups.append(["--duration", f"{max(round(run['duration_s']), 1)}s"])
     if document.get("faults"):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from loadgen.report import directory as report_directory
+from loadgen.report.command import render
 from loadgen.soak.inside import soak_inside
 from loadgen.soak.run import SoakRun
 from loadgen.soak.settings import SoakSettings
@@ -54,7 +55,9 @@ async def _soak_here(settings: SoakSettings, stop: Stop, directory: Path, starte
             result = await soak.run(stack)
         verdict = document(result)
         report_directory.write(directory, "timeline.json", timeline(result, soak.used))
-        summarise(verdict, str(report_directory.write(directory, "verdict.json", verdict)))
+        written = report_directory.write(directory, "verdict.json", verdict)
+        render(directory)
+        summarise(verdict, str(written))
     return result.verdict.exit_code
 
 
