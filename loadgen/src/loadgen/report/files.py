@@ -59,7 +59,7 @@ def read_anomalies(directory: Path, limit: int = ANOMALIES_SHOWN) -> Excerpt:
         if line is None:
             continue
         if line.get("kind") == "dropped":
-            dropped = max(dropped, int(line.get("lines") or 0))  # it counts from the begin of the run
+            dropped = int(line.get("lines") or 0)  # it counts from the begin of the run
         elif len(lines) < limit:
             lines.append(line)
         else:

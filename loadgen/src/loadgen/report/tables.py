@@ -24,6 +24,7 @@ HOPS: Mapping[str, Sequence[str]] = {
     "target_to_client": ("target", "proxy-server", "proxy-client", "application"),
     "client_to_target": ("application", "proxy-client", "proxy-server", "target"),
 }
+_STARTS_ANEW = ("kill", "restart", "drain")
 _FAULT_HEADS = ("fault", "kind", "program", "from", "healed", "recovery")
 EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
 
@@ -47,7 +48,8 @@ class Spread:
     count: str
     times: Sequence[str]
     drawn: Markup
-    wrong: str = ""
+    wrong: str
+    tone: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def scenarios(document: Document) -> Spreads:
         (name, scenario.get("completed"), scenario.get("latency_ms") or {}, not_ok(scenario.get("outcomes") or {}))
         for name, scenario in list((document.get("scenarios") or {}).items())[:CAP]
     ]
-    return _spreads(found)
+    return _spreads(found, excused=document.get("verdict") == "pass")
 
 
 def phases(document: Document) -> Spreads:
@@ -102,14 +104,16 @@ def phases(document: Document) -> Spreads:
     return _spreads(found)
 
 
-def _spreads(found: Sequence[_Found]) -> Spreads:
+def _spreads(found: Sequence[_Found], excused: bool = False) -> Spreads:
     values = [value for _, _, times, _ in found for value in times.values() if value is not None]
     scale: Logarithmic = logarithmic(values)
     rows = []
     for name, number, times, wrong in found:
         texts = [words.milliseconds(times.get(key)) for key in ("p50", "p90", "p99", "max")]
         label = "{}: p50 {}, p90 {}, p99 {}, max {}".format(name, *texts)
-        rows.append(Spread(name, words.count(number), texts, charts.spread(times, scale, label), words.counts(wrong)))
+        wrong_text = words.counts(wrong) if excused or not wrong else f"✕ {words.counts(wrong)}"
+        tone = "warn" if excused else "bad"
+        rows.append(Spread(name, words.count(number), texts, charts.spread(times, scale, label), wrong_text, tone))
     return Spreads(rows, charts.spread_axis(scale, milliseconds) if values else Markup())
 
 
@@ -139,6 +143,8 @@ def windows(document: Document) -> Sequence[Sequence[Cell]]:
 def stalls(document: Document, drawn: Mapping[str, Markup]) -> Sequence[tuple[str, Sequence[Cell], Markup]]:
     """Phases that stalled or timed out."""
     timeouts = document.get("timeouts") or {}
+    excused = document.get("verdict") == "pass" and bool(document.get("faults"))
+    wrong = "warn" if excused else "bad"
     rows = []
     for phase, stall in (document.get("stalls") or {}).items():
         number, recovered, timed_out = stall.get("count", 0), stall.get("recovered", 0), timeouts.get(phase, 0)
@@ -147,9 +153,9 @@ def stalls(document: Document, drawn: Mapping[str, Markup]) -> Sequence[tuple[st
         cells = (
             Cell(words.count(number), "warn" if number else ""),
             Cell(words.count(recovered)),
-            Cell(words.count(number - recovered), "bad" if number > recovered else ""),
+            Cell(words.count(number - recovered), wrong if number > recovered else ""),
             Cell(words.seconds(stall.get("longest_s")) if number else words.NOTHING),
-            Cell(words.count(timed_out), "bad" if timed_out else ""),
+            Cell(words.count(timed_out), wrong if timed_out else ""),
         )
         rows.append((phase, cells, drawn.get(phase, Markup())))
     return rows
@@ -182,6 +188,11 @@ def imbalances(document: Document) -> Sequence[Cell]:
     cells = [Cell(f"{'✕' if is_open(item) else '·'} {text(item.get('text'))}", "bad" if is_open(item) else "warn")
              for item in found]  # fmt: skip
     return sorted(cells, key=lambda cell: cell.tone)
+
+
+def restarted(document: Document) -> bool:
+    """Whether a fault had a program started anew."""
+    return any(fault.get("kind") in _STARTS_ANEW for fault in document.get("faults") or [])
 
 
 def is_open(imbalance: Document) -> bool:

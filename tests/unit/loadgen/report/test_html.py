@@ -72,7 +72,7 @@ def test_it_says_what_an_operator_asks_for() -> None:
         "1f3a9c04d2e7", "client aioquic / server aioquic", "small", "60/s asked for", "constant",
         "blackhole: from 8.0 s to 11.0 s, recovery to 15.0 s", "kill -9, proxy-server",
         "Latency by scenario", "Where the time went", "when they began",
-        "1 end of stream was lost between proxy-server and proxy-client",
+        "✕ 1 end of stream was lost between proxy-server and proxy-client", "3,599 ✕",
         "tunnel_half_closed_streams {role=server, direction=target_to_client}",
         "connection 2, stream 1033, quic stream 4132, target to client, unconfirmed, 41.2 s old",
         "the proxy closes both directions",
@@ -90,6 +90,14 @@ def test_a_calm_run_says_that_it_was_calm() -> None:
     ):  # fmt: skip
         assert said in page.text, said
     assert "✕" not in page.text
+
+
+def test_what_a_fault_excused_is_not_marked_as_wrong() -> None:
+    document = RICH.document | {"verdict": "pass", "thresholds": [], "ledger": {"balanced": True, "imbalances": []}}
+    document["drain"] = {"complete": True, "observed": True, "seconds": 1.0, "pending": []}
+    page = _page(document, RICH.timeline)
+    assert "✕" not in page.text
+    assert "Programs that were started anew are not judged" in page.text
 
 
 def test_what_an_older_verdict_does_not_have_is_said() -> None:
