@@ -27,6 +27,20 @@ class StackError(Exception):
     """The stack cannot be brought up, or not do what is asked of it; the message says why and what would help."""
 
 
+class ProgramEndedBadlyError(StackError):
+    """What was asked of the stack is done, but the program did not end as it should: the failure is the program's."""
+
+    def __init__(self, program: str, exit_code: int, last_lines: str) -> None:
+        """`exit_code` as the stack has it; for a signal -9 in the local stack is 137 in containers."""
+        super().__init__(
+            f"{program} ended badly, with exit code {exit_code};"
+            f" the end of its log:\n{last_lines or 'nothing was logged'}"
+        )
+        self.program = program
+        self.exit_code = exit_code
+        self.last_lines = last_lines
+
+
 PROGRAMS = ("proxy-client", "proxy-server", "http-target", "link")
 """What a stack can be made of."""
 
@@ -82,7 +96,11 @@ class Faults(Protocol):
         """SIGKILL, and it has ended."""
 
     async def stop(self, program: str, *, at_once: bool) -> None:
-        """SIGTERM, and it has ended: after its drain, or `at_once` (a second SIGTERM). SIGKILL after a bound."""
+        """SIGTERM, and it has ended: after its drain, or `at_once` (a second SIGTERM). SIGKILL after a bound.
+
+        Raises ProgramEndedBadlyError where it has ended, but by SIGKILL, or with an exit code that is none of an
+        orderly end: 0, and `at_once` also 1 (what was open had to be cut).
+        """
 
     async def start(self, program: str) -> None:
         """The same program again after `kill` or `stop`, at the same addresses, and it is ready."""

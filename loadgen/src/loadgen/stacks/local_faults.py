@@ -6,9 +6,9 @@ There is one loopback for all of them: nothing can be taken off the network here
 from collections.abc import Mapping, Sequence
 
 from loadgen.link.plan import Window
-from loadgen.stack_api import StackError
+from loadgen.stack_api import ProgramEndedBadlyError, StackError
 from loadgen.stacks.link_control import LinkControl
-from loadgen.stacks.process import Program
+from loadgen.stacks.process import Program, ended_badly
 
 
 class LocalFaults:
@@ -36,7 +36,9 @@ class LocalFaults:
     async def stop(self, program: str, *, at_once: bool) -> None:
         found = self._program(program)
         found.must_run()
-        await found.stop(at_once=at_once)
+        code = await found.stop(at_once=at_once)
+        if ended_badly(code, at_once=at_once):
+            raise ProgramEndedBadlyError(program, code, found.last_lines())
 
     async def start(self, program: str) -> None:
         await self._program(program).start_again()

@@ -33,6 +33,9 @@ AT_ONCE_TIMEOUT_S = 5.0
 PORT_TIMEOUT_S = 5.0
 """How long a program that is started again waits for its port: somebody may have taken it for a moment."""
 
+_ENDS_AT_ONCE = (0, 1, -signal.SIGTERM, 128 + signal.SIGTERM)
+"""Exit codes: 1 where something open had to be cut; SIGTERM's own where the second came when all was done but the exit."""
+
 _POLL_S = 0.02
 _PORT_POLL_S = 0.2
 _TERM_AGAIN_S = 0.1
@@ -58,6 +61,11 @@ def find_program(name: str) -> str:
     if found is None:
         raise StackError(f"{name} is not installed next to {sys.executable} nor on PATH; `make setup` installs it")
     return found
+
+
+def ended_badly(code: int, *, at_once: bool) -> bool:
+    """Whether a program that was told to stop should not have ended with this exit code."""
+    return code not in (_ENDS_AT_ONCE if at_once else (0,))
 
 
 class Program:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from loadgen.link.plan import Plan, Window, read
-from loadgen.stack_api import RTT_20_MS, Faults, StackError, StackSettings
+from loadgen.stack_api import RTT_20_MS, Faults, ProgramEndedBadlyError, StackError, StackSettings
 from loadgen.stacks import link_control, local, process
 from loadgen.stacks.local import local_stack
 
@@ -121,6 +121,28 @@ async def test_faults_of_what_has_ended_are_errors() -> None:
             await stack.faults.stop("link", at_once=False)
         with pytest.raises(StackError, match="link does not run"):
             await stack.faults.impair([])
+
+
+async def test_a_drain_that_needs_a_sigkill_is_the_programs_failure(
+    behave: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "STOP_TIMEOUT_S", 0.2)
+    behave({"http-target": "deaf"})
+    async with local_stack(StackSettings()) as stack:
+        assert stack.faults is not None
+        with pytest.raises(ProgramEndedBadlyError, match=r"(?s)http-target ended badly, with exit code -9.*listening"):
+            await stack.faults.stop("http-target", at_once=False)
+
+        assert "http-target" not in stack.pids
+
+
+@pytest.mark.parametrize(
+    ("code", "drained_badly", "stopped_badly"),
+    [(0, False, False), (1, True, False), (-15, True, False), (143, True, False), (-9, True, True), (70, True, True)],
+)
+def test_what_is_cut_at_once_may_be_said_in_the_exit_code(code: int, drained_badly: bool, stopped_badly: bool) -> None:
+    assert process.ended_badly(code, at_once=False) is drained_badly
+    assert process.ended_badly(code, at_once=True) is stopped_badly
 
 
 async def test_another_executable_takes_the_place_of_a_program(
