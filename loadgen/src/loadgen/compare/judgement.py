@@ -1,21 +1,27 @@
 """The verdict of a comparison. A is the baseline, B the candidate.
 
 Rules
-- `inconclusive` where the two cannot be compared: another stack, mix, rate, faults or scenarios, between the sides or
-  within one of them; a run that was inconclusive, saturated or unfinished.
+- `inconclusive` where the two cannot be compared: another stack, link, mix, rate, faults or scenarios, between the
+  sides or within one of them; a run that was inconclusive, saturated or unfinished; a run of B that does not tell what
+  is judged and A tells. Documents of older releases are compared in what they have.
 - `fail` where B is worse in anything that is judged, or a run of B failed by its own thresholds and none of A did;
   else `pass`. What both have is no regression.
-- B is worse where its median is beyond A's by more than the tolerance (a ratio) and by more than the floor, and no run
-  of B is as good as one of A. With a single run each, that leaves the tolerance alone to decide, and a note says so.
-- B is also worse where any run of it has failures, stalls or timeouts of a kind that no run of A has.
+- Amounts: B is worse where its median is beyond A's by more than the tolerance (a ratio) and by more than the floor,
+  and no run of B is as good as one of A. With a single run each, that leaves the tolerance alone to decide, and a note
+  says so.
+- Failures: B is worse where any run of it has some and no run of A has. Where both have, their means over all runs
+  decide, by tolerance and floor: a median hides what happens in one run of three.
+- Hiccups: B is worse where its mean is beyond A's by tolerance and floor; without the floor where more than one run
+  of B, and more than half of them, have more than any run of A.
 - Memory and descriptors grow with time: they are not judged where the runs do not last equally long.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum, unique
+from statistics import fmean, median
 
-from loadgen.compare.measures import Rule, measures, rule
+from loadgen.compare.measures import Kind, Rule, measures, rule
 from loadgen.compare.reading import Report, Side
 from loadgen.compare.spread import Spread, ratio, spread
 from loadgen.verdict.verdict import Verdict
@@ -35,13 +41,22 @@ class Mark(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One measure on both sides; None where no run of a side has it."""
+    """One measure on both sides, in each run that has it."""
 
     name: str
     rule: Rule
-    a: Spread | None
-    b: Spread | None
+    of_a: tuple[float, ...]
+    of_b: tuple[float, ...]
+    is_judged: bool
     mark: Mark
+
+    @property
+    def a(self) -> Spread | None:
+        return spread(self.of_a)
+
+    @property
+    def b(self) -> Spread | None:
+        return spread(self.of_b)
 
     @property
     def ratio(self) -> Spread | None:
@@ -63,8 +78,8 @@ class Comparison:
 
 def compare(a: Side, b: Side, tolerance: float = TOLERANCE) -> Comparison:
     """Judges B by A."""
-    differing = tuple(_incomparable(a, b))
     compared = tuple(_compared(a, b, tolerance))
+    differing = (*_incomparable(a, b), *_untold(a, b, compared))
     worse = (*_failed(a, b), *(_sentence(each) for each in compared if each.mark is Mark.WORSE))
     verdict = Verdict.INCONCLUSIVE if differing else Verdict.FAIL if worse else Verdict.PASS
     return Comparison(a, b, tolerance, verdict, (*differing, *worse), tuple(_notes(a, b, compared)), compared)
@@ -91,8 +106,33 @@ def _incomparable(a: Side, b: Side) -> Iterator[str]:
             yield f"another rate: {min(offered_per_s):.3g} to {max(offered_per_s):.3g} transactions a second"
 
 
+def _untold(a: Side, b: Side, compared: tuple[Compared, ...]) -> Iterator[str]:
+    told_by_a = {name for report in a.runs for name in measures(report) if not name.startswith(_COUNTED_BY_NAME)}
+    judged = [each.name for each in compared if each.is_judged and each.name in told_by_a]
+    for report in b.runs:
+        missing = [name for name in judged if name not in measures(report)]
+        if missing and not report.is_old:
+            yield f"B: run {report.run.id} does not tell {', '.join(missing)}"
+
+
 def _faults_of(report: Report) -> str:
     return ", ".join(" ".join(filter(None, (fault.kind or fault.name, fault.program))) for fault in report.faults)
+
+
+def _times_of(report: Report) -> str | None:
+    """When which fault was planned; None where there is none, and where an older document does not say."""
+    if any(fault.at_s is None for fault in report.faults):
+        return None
+    times = (
+        f"{fault.name} at {fault.at_s or 0:g} s for {fault.for_s or 0:g} s, recovery {fault.recovery_s or 0:g} s"
+        for fault in report.faults
+    )
+    return "; ".join(times) or None
+
+
+def _link_of(report: Report) -> str | None:
+    """None where an older document does not say."""
+    return (report.run.link or "none") if "link" in report.run.model_fields_set else None
 
 
 _ASPECTS: Mapping[str, Callable[[Report], str | None]] = {
@@ -102,6 +142,8 @@ _ASPECTS: Mapping[str, Callable[[Report], str | None]] = {
     "rate": lambda report: None if report.run.rate_per_s is None else f"{report.run.rate_per_s:g}/s",
     "set of scenarios": lambda report: ", ".join(sorted(report.scenarios.keys() - report.unsupported.keys())),
     "plan of faults": lambda report: _faults_of(report) or "none",
+    "time of the faults": _times_of,
+    "link": _link_of,
 }
 
 
@@ -113,28 +155,52 @@ def _compared(a: Side, b: Side, tolerance: float) -> Iterator[Compared]:
     with_faults = any(report.faults for report in (*a.runs, *b.runs))
     equally_long = _alike([report.run.duration_s for report in (*a.runs, *b.runs)])
     for name in dict.fromkeys(name for run in (*of_a, *of_b) for name in run):
-        on_a, on_b = (spread(run[name] for run in runs if name in run) for runs in (of_a, of_b))
+        on_a, on_b = (tuple(run[name] for run in runs if name in run) for runs in (of_a, of_b))
         by = rule(name, with_faults)
         grows = name.startswith(("memory.", "fds."))
         judged = by.judged and (equally_long or not grows)
-        if by.none_is_normal:  # What is not named was not counted: an older document, which has no such phase.
-            on_a, on_b = on_a or _NOTHING, on_b or _NOTHING
-        yield Compared(name, by, on_a, on_b, _mark(by, on_a, on_b, tolerance) if judged else Mark.NOT_JUDGED)
+        if by.is_count:  # What is not named was not counted: an older document, which has no such thing.
+            on_a, on_b = on_a or _NONE, on_b or _NONE
+        mark = _mark(by, on_a, on_b, tolerance) if judged else Mark.NOT_JUDGED
+        yield Compared(name, by, on_a, on_b, judged, mark)
 
 
-def _mark(by: Rule, a: Spread | None, b: Spread | None, tolerance: float) -> Mark:
-    if a is None or b is None:
+def _mark(by: Rule, a: Sequence[float], b: Sequence[float], tolerance: float) -> Mark:
+    if not a or not b:
         return Mark.NOT_JUDGED
-    if _is_worse(by, a, b, tolerance):
+    if _IS_WORSE[by.kind](b, a, tolerance, by.floor):
         return Mark.WORSE
-    return Mark.BETTER if _is_worse(by, b, a, tolerance) else Mark.SAME
+    return Mark.BETTER if _IS_WORSE[by.kind](a, b, tolerance, by.floor) else Mark.SAME
 
 
-def _is_worse(by: Rule, than: Spread, it: Spread, tolerance: float) -> bool:
-    if by.none_is_normal and than.most == 0:
-        return it.most > 0
-    beyond = it.median > max(than.median, 0.0) * tolerance and it.median - than.median > by.floor
-    return beyond and not it.overlaps(than)
+def _amount_is_worse(it: Sequence[float], than: Sequence[float], tolerance: float, floor: float) -> bool:
+    return _is_beyond(median(it), median(than), tolerance, floor) and min(it) > max(than)
+
+
+def _failure_is_worse(it: Sequence[float], than: Sequence[float], tolerance: float, floor: float) -> bool:
+    if max(than) == 0:
+        return max(it) > 0
+    return _is_beyond(fmean(it), fmean(than), tolerance, floor)
+
+
+def _hiccup_is_worse(it: Sequence[float], than: Sequence[float], tolerance: float, floor: float) -> bool:
+    more = sum(value > max(than) for value in it)
+    is_steady = more > 1 and more > len(it) / 2
+    return _is_beyond(fmean(it), fmean(than), tolerance, 0.0 if is_steady else floor)
+
+
+def _is_beyond(it: float, than: float, tolerance: float, floor: float) -> bool:
+    return it > max(than, 0.0) * tolerance and it - than > floor
+
+
+_IS_WORSE: Mapping[Kind, Callable[[Sequence[float], Sequence[float], float, float], bool]] = {
+    Kind.AMOUNT: _amount_is_worse,
+    Kind.FAILURE: _failure_is_worse,
+    Kind.HICCUP: _hiccup_is_worse,
+}
+_NONE = (0.0,)
+_COUNTED_BY_NAME = ("outcome.", "stalls.", "timeouts.")
+"""Of these, what a document does not name did not happen."""
 
 
 def _failed(a: Side, b: Side) -> Iterator[str]:
@@ -142,9 +208,6 @@ def _failed(a: Side, b: Side) -> Iterator[str]:
         for report in b.runs:
             if report.verdict is Verdict.FAIL:
                 yield f"B: run {report.run.id} failed, and none of A did: {'; '.join(report.reasons)}"
-
-
-_NOTHING = Spread(0.0, 0.0, 0.0)
 
 
 # ---- in words
@@ -164,21 +227,21 @@ def _notes(a: Side, b: Side, compared: tuple[Compared, ...]) -> Iterator[str]:
         yield "the runs did not last equally long: growth of memory and descriptors is not judged"
     if any(report.faults for report in runs):
         yield "faults were planned: counts are those of the quiet windows, latencies of single scenarios are not judged"
-    unknown_of_a = [each.name for each in compared if each.a is None]
-    unknown_of_b = [each.name for each in compared if each.b is None]
+    unknown_of_a = [each.name for each in compared if not each.of_a]
+    unknown_of_b = [each.name for each in compared if not each.of_b]
     yield from (
         f"not known of {name}: {', '.join(of)}" for name, of in (("A", unknown_of_a), ("B", unknown_of_b)) if of
     )
 
 
 def _sentence(compared: Compared) -> str:
-    assert compared.a is not None
-    assert compared.b is not None
     unit = f" {compared.rule.unit}" if compared.rule.unit else ""
-    if compared.a.most == 0:
-        return f"{compared.name}: none -> up to {compared.b.most:.3g}{unit}"
-    of = "" if compared.ratio is None else f", {compared.ratio.median:.2f} times"
-    return f"{compared.name}: {compared.a.median:.3g} -> {compared.b.median:.3g}{unit}{of}"
+    if compared.rule.is_count and max(compared.of_a) == 0:
+        return f"{compared.name}: none -> up to {max(compared.of_b):.3g}{unit}"
+    middle = fmean if compared.rule.is_count else median
+    a, b = middle(compared.of_a), middle(compared.of_b)
+    of = f", {b / a:.2f} times" if a > 0 and b >= 0 else ""
+    return f"{compared.name}: {a:.3g} -> {b:.3g}{unit}{of}"
 
 
 def _alike(values: list[float]) -> bool:

@@ -48,6 +48,7 @@ class Window(_Part):
 
 class Windows(_Part):
     quiet: Window
+    recovery: Window | None = None
 
 
 class Scenario(_Part):
@@ -64,9 +65,12 @@ class About(_Part):
     mix: str | None = None
     arrivals: str | None = None
     rate_per_s: float | None = None
+    link: str | None = None
 
 
 class Totals(_Part):
+    scheduled: int
+    dropped: int
     completed: int
 
 
@@ -75,8 +79,15 @@ class Drained(_Part):
     pending: tuple[object, ...]
 
 
+class Imbalance(_Part):
+    missing: int
+    given_up: int = 0
+
+
 class Ledger(_Part):
-    imbalances: tuple[object, ...]
+    balanced: bool | None
+    """None where nobody keeps a ledger."""
+    imbalances: tuple[Imbalance, ...]
 
 
 class Generator(_Part):
@@ -87,6 +98,9 @@ class Fault(_Part):
     kind: str | None = None
     program: str | None = None
     name: str
+    at_s: float | None = None
+    for_s: float | None = None
+    recovery_s: float | None = None
 
 
 class Used(_Part):
@@ -117,6 +131,11 @@ class Report(_Part):
     drain: Drained
     generator: Generator
     resources: Mapping[str, Used]
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it is of the first release, which did not tell all that is compared."""
+        return self.windows is None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,6 @@ class Spread:
     least: float
     most: float
 
-    def overlaps(self, other: "Spread") -> bool:
-        """Whether a value of one could be one of the other."""
-        return self.least <= other.most and other.least <= self.most
-
 
 def spread(values: Iterable[float]) -> Spread | None:
     """Of one number in all runs of a side; None where no run has it."""

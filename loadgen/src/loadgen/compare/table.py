@@ -59,7 +59,7 @@ def show(comparison: Comparison, out: Console) -> None:
     for heading in ("A", "B", "B/A", "", ""):
         table.add_column(heading, justify="left" if not heading else "right")
     for each in comparison.measures:
-        if not (each.rule.none_is_normal and _is_nothing(each)):
+        if not (each.rule.is_count and _is_nothing(each)):
             mark = "" if each.mark is Mark.SAME else str(each.mark)
             cells = (each.name, _cell(each.a), _cell(each.b), _cell(each.ratio), each.rule.unit, mark)
             table.add_row(*cells, style=_STYLES.get(each.mark))

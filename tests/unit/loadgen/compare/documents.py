@@ -38,7 +38,8 @@ def document(
         "reasons": [],
         "run": {
             "id": "r", "seed": 1, "revision": "abc", "stack": "local", "engine": {}, "duration_s": 30.0,
-            "mix": "small", "arrivals": "constant", "rate_per_s": 20.0, **(run or {}),
+            "mix": "small", "arrivals": "constant", "rate_per_s": 20.0, "link": None,
+            **(run or {}),
         },
         "totals": {"scheduled": completed, "started": completed, "dropped": 0, "completed": completed},
         "offered_per_s": 20.0,
@@ -70,8 +71,20 @@ def document(
 def older(newer: dict[str, Any]) -> dict[str, Any]:
     """As the first release wrote it."""
     without = {name: value for name, value in newer.items() if name != "windows"}
-    of_run = {name: value for name, value in newer["run"].items() if name not in ("mix", "arrivals", "rate_per_s")}
+    later = ("mix", "arrivals", "rate_per_s", "link")
+    of_run = {name: value for name, value in newer["run"].items() if name not in later}
     return without | {"run": of_run}
+
+
+def under_faults(recovery_failures: int = 0, name: str = "blackhole", **fault: Any) -> dict[str, Any]:
+    """What a plan with one fault changes in a document: 100 transactions of it were due in the recovery."""
+    plain = document()["windows"]["quiet"]
+    counted = {"ok": 100 - recovery_failures, "timeout": recovery_failures}
+    told = {"name": name, "kind": "blackhole", "program": None, "at_s": 5.0, "for_s": 3.0, "recovery_s": 5.0}
+    return {
+        "faults": [{**told, "from_s": 5.0, "to_s": 8.0, "error": None, **fault}],
+        "windows": {"quiet": plain, "recovery": {**plain, "completed": 100, "outcomes": counted}},
+    }
 
 
 def side(*documents: dict[str, Any]) -> Side:

@@ -3,7 +3,7 @@
 import pytest
 from tests.unit.loadgen.compare.documents import document, latency, older
 
-from loadgen.compare.measures import measures, rule
+from loadgen.compare.measures import Kind, measures, rule
 from loadgen.compare.reading import Report
 
 FAULT = {"name": "blackhole", "kind": "blackhole", "program": None, "from_s": 5.0, "to_s": 8.0, "error": None}
@@ -75,5 +75,7 @@ def test_rules() -> None:
     assert rule("latency.get.p99", False) == rule("latency.p99", False)
     assert rule("latency.p99", True).judged
     assert not rule("latency.get.p99", True).judged
-    assert rule("outcome.reset", False).none_is_normal
+    assert rule("outcome.reset", False).kind is rule("rescued", False).kind is Kind.FAILURE
+    assert rule("stalls.body", False).kind is Kind.HICCUP
+    assert (rule("outcome.reset", False).floor, rule("outcome.eof_missing", False).floor) == (1, 0)
     assert not rule("offered_per_s", False).judged

@@ -34,12 +34,3 @@ def test_any_run_of_b_to_any_run_of_a_is_within_the_range(of_a: list[float], of_
     assert found.median <= found.most * (1 + 1e-9)
     ratios = [one_b / one_a for one_a in of_a for one_b in of_b]
     assert (min(ratios), max(ratios)) == pytest.approx((found.least, found.most))
-
-
-@given(VALUES, VALUES)
-def test_overlap(of_a: list[float], of_b: list[float]) -> None:
-    a, b = spread(of_a), spread(of_b)
-    assert a is not None
-    assert b is not None
-    assert a.overlaps(b) == b.overlaps(a)
-    assert a.overlaps(b) == (not (min(of_a) > max(of_b) or min(of_b) > max(of_a)))
