@@ -7,6 +7,7 @@ Rules
   logged, with the reason.
 - SIGUSR1 rebinds; so does each moment of the plan's `rebind_at_s`.
 - Everything done has a number, from 1 on, in its log line, and is counted: who has sent a signal can wait for either.
+  A rebind says whether it was `planned`.
   Signals that come faster than they are handled become one, as signals do.
 """
 
@@ -61,11 +62,11 @@ class Control:
         self.plan_reads += 1
         log.info("plan_reread", number=self.plan_reads)
 
-    def rebind(self) -> None:
+    def rebind(self, *, planned: bool = False) -> None:
         """A new source port towards the upstream for each flow."""
         flows = self._relay.rebind()
         self.rebinds += 1
-        log.info("rebound", number=self.rebinds, flows=flows)
+        log.info("rebound", number=self.rebinds, flows=flows, planned=planned)
 
     def close(self) -> None:
         """Nothing is done any more at a planned moment."""
@@ -87,4 +88,4 @@ class Control:
     def _rebind_when_due(self) -> None:
         while self._rebind_at_s and self._rebind_at_s[0] <= self._relay.now_s:
             self._rebind_at_s.pop(0)
-            self.rebind()
+            self.rebind(planned=True)

@@ -32,6 +32,9 @@ from servicekit.logs import get_logger
 
 METRICS_PORTS = {"proxy-client": 9101, "proxy-server": 9102, "http-target": 9103, "link": 9105}
 
+GENERATOR_STOP_TIMEOUT_S = 180
+"""A generator that is told to end lets its transactions end, and then watches the drain: each takes its own time."""
+
 log = get_logger()
 
 
@@ -68,7 +71,7 @@ class ComposeStack:
                 await asyncio.shield(following)
             finally:
                 # After a cancellation: SIGTERM, and the end of the drain is still seen and reported.
-                await asyncio.to_thread(generator.stop, timeout=2 * STOP_TIMEOUT_S)
+                await asyncio.to_thread(generator.stop, timeout=GENERATOR_STOP_TIMEOUT_S)
                 await following
                 await asyncio.to_thread(copy_out, generator, inside, report)
                 code = (await asyncio.to_thread(generator.wait))["StatusCode"]

@@ -6,34 +6,41 @@ Rules
 - Started means: its own health check passes, asked here and now, not at the engine's next interval.
 - Back on the network means: with the aliases and the address that it had.
 - The engine's errors become StackError.
+- One thing at a time is done to a program. A request that was sent cannot be taken back: who is cancelled meanwhile
+  does not wait for its end, but whatever is done to that program next does, the healing above all.
 """
 
 import asyncio
 import signal
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from time import monotonic, sleep
+from typing import Any
 
-from docker.errors import APIError, DockerException
+from docker.errors import APIError
 from docker.models.containers import Container
 
 from loadgen.link.plan import Window
-from loadgen.stack_api import StackError
+from loadgen.stack_api import ProgramEndedBadlyError, StackError
 from loadgen.stacks.link_control import LinkControl, LinkPlan
 from loadgen.stacks.local_faults import control_of
-from loadgen.stacks.process import AT_ONCE_TIMEOUT_S
+from loadgen.stacks.process import AT_ONCE_TIMEOUT_S, ended_badly
 from loadgen.stacks.program_log import Event, events
-from loadgen.stacks.project import STOP_TIMEOUT_S, Project
+from loadgen.stacks.project import ENGINE_ERRORS, LAST_LINES, STOP_TIMEOUT_S, Project
 
+_LOG_LINES = 200
+"""Of the link's log: its answer is among the last of them."""
 _TERM_AGAIN_S = 0.2
 """Between two SIGTERMs: two at once would be one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """Where a container was on a network."""
+    """What a container was on a network."""
 
-    network: str
     address: str
     aliases: tuple[str, ...]
 
@@ -45,7 +52,9 @@ class ComposeFaults:
         self._project = project
         self._programs = programs
         self._link = None if plan is None else LinkControl(plan, self._send_to_link, self._events_of_link)
-        self._left: dict[str, list[_Endpoint]] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._left: dict[str, dict[str, _Endpoint]] = {}
+        """What was begun to be taken off the network, by program and network, until it is back on all of them."""
 
     async def impair(self, windows: Sequence[Window]) -> None:
         await control_of(self._link).impair(windows)
@@ -67,11 +76,10 @@ class ComposeFaults:
 
     async def start(self, program: str) -> None:
         await self._do(program, lambda container: container.start())
-        await self._project.wait_ready(program)
+        with _in_words(program):
+            await self._project.wait_ready(program)
 
     async def disconnect(self, program: str) -> None:
-        if program in self._left:
-            raise StackError(f"{program} is disconnected already")
         await self._do(program, self._leave)
 
     async def connect(self, program: str) -> None:
@@ -85,29 +93,37 @@ class ComposeFaults:
         def do() -> None:
             action(self._project.container(program))
 
-        try:
-            await asyncio.to_thread(do)
-        except (DockerException, OSError) as error:  # OSError: what the engine's socket raises
-            raise StackError(f"{program}: {error}") from error
+        lock = self._locks[program]
+        await lock.acquire()
+        doing = asyncio.ensure_future(asyncio.to_thread(do))
+        doing.add_done_callback(lambda _: lock.release())
+        with _in_words(program):
+            await asyncio.shield(doing)
 
     def _leave(self, container: Container) -> None:
         _must_run(container)
-        networks = container.attrs["NetworkSettings"]["Networks"]
-        self._left[container.labels["com.docker.compose.service"]] = [
-            _Endpoint(name, endpoint["IPAddress"], tuple(endpoint["Aliases"] or ()))
-            for name, endpoint in networks.items()
-        ]
+        program, networks = _service(container), _networks(container)
+        if not networks:
+            raise StackError(f"{program} is disconnected already")
+        # Before it is done: where the engine fails, nobody knows how far it came. `_join` looks.
+        self._left.setdefault(program, {}).update(
+            {name: _Endpoint(each["IPAddress"], tuple(each["Aliases"] or ())) for name, each in networks.items()}
+        )
         for name in networks:
             self._project.client.networks.get(name).disconnect(container)
 
     def _join(self, container: Container) -> None:
-        endpoints = self._left.pop(container.labels["com.docker.compose.service"], [])
-        for endpoint in endpoints:
-            network = self._project.client.networks.get(endpoint.network)
+        program, networks = _service(container), _networks(container)
+        left = self._left.get(program, {})
+        if not (left or networks):
+            raise StackError(f"{program} is on no network, and it was not taken off one here")
+        for name in left.keys() - networks.keys():
+            network, endpoint = self._project.client.networks.get(name), left[name]
             try:
                 network.connect(container, aliases=list(endpoint.aliases), ipv4_address=endpoint.address)
             except APIError:  # somebody has the address by now; the name goes on
                 network.connect(container, aliases=list(endpoint.aliases))
+        self._left.pop(program, None)
 
     async def _send_to_link(self, number: signal.Signals) -> None:
         await self._do("link", lambda container: container.kill(signal=number.name))
@@ -117,15 +133,41 @@ class ComposeFaults:
 
         def read(container: Container) -> None:
             nonlocal text
-            text = container.logs(stdout=False).decode(errors="replace")
+            began_s = datetime.fromisoformat(container.attrs["State"]["StartedAt"]).timestamp()
+            text = container.logs(stdout=False, since=began_s, tail=_LOG_LINES).decode(errors="replace")
 
         await self._do("link", read)
         return events(text)
 
 
+@contextmanager
+def _in_words(program: str) -> Iterator[None]:
+    """What the engine says as a StackError."""
+    try:
+        yield
+    except ENGINE_ERRORS as error:
+        raise StackError(f"{program}: {error}") from error
+
+
+def _service(container: Container) -> str:
+    return str(container.labels["com.docker.compose.service"])
+
+
+def _networks(container: Container) -> dict[str, Any]:
+    return dict(container.attrs["NetworkSettings"]["Networks"])
+
+
 def _must_run(container: Container) -> None:
     if container.status not in ("running", "paused"):
-        raise StackError(f"{container.labels['com.docker.compose.service']} does not run, it is {container.status}")
+        raise StackError(f"{_service(container)} does not run, it is {container.status}")
+
+
+def _must_have_ended_well(container: Container, *, at_once: bool) -> None:
+    container.reload()
+    code = container.attrs["State"]["ExitCode"]
+    if ended_badly(code, at_once=at_once):
+        last_lines = container.logs(tail=LAST_LINES).decode(errors="replace").rstrip()
+        raise ProgramEndedBadlyError(_service(container), code, last_lines)
 
 
 def _pause(container: Container) -> None:
@@ -137,18 +179,20 @@ def _resume(container: Container) -> None:
     _must_run(container)
     if container.status == "paused":
         container.unpause()
+        container.reload()
 
 
 def _kill(container: Container) -> None:
     _must_run(container)
     container.kill()
-    container.wait()
+    container.wait(timeout=STOP_TIMEOUT_S)
 
 
 def _stop(container: Container) -> None:
     _must_run(container)
     _resume(container)  # a frozen one would not hear it
     container.stop(timeout=STOP_TIMEOUT_S)
+    _must_have_ended_well(container, at_once=False)
 
 
 def _stop_at_once(container: Container) -> None:
@@ -162,3 +206,4 @@ def _stop_at_once(container: Container) -> None:
             pass
         sleep(_TERM_AGAIN_S)
         container.reload()
+    _must_have_ended_well(container, at_once=True)

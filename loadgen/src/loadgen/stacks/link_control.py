@@ -4,7 +4,8 @@ Rules
 - The link always has a `--plan` of the stack's own: the base of the plan that was asked for, and behind its windows
   those of the faults. Flags stay flags: they go before the base.
 - The file is replaced, never written in place: the link reads the old one or the new one, and nothing in between.
-- Told means acknowledged: the link has logged that it did what the signal says, within `ANSWER_TIMEOUT_S`.
+- Told means acknowledged: the link has logged that it did what the signal says, within `ANSWER_TIMEOUT_S`. Each line of
+  the link is another one (it has its time, most have a number); where it stands says nothing: the log may be emptied.
 """
 
 import asyncio
@@ -48,12 +49,15 @@ class LinkPlan:
         return [*self.flags, "--plan", f"{directory or self.directory}/{PLAN_FILE}"]
 
     def write(self, windows: Sequence[Window]) -> None:
-        """Replaces what the file says on top of the plan that was asked for."""
+        """Replaces what the file says on top of the plan that was asked for. Raises StackError."""
         plan = self._base.model_copy(update={"at": (*self._base.at, *windows)})
         fresh = self.directory / f".{PLAN_FILE}"
-        fresh.write_text(toml(plan.model_dump(exclude_defaults=True)), encoding="utf-8")
-        fresh.chmod(0o644)
-        os.replace(fresh, self.directory / PLAN_FILE)
+        try:
+            fresh.write_text(toml(plan.model_dump(exclude_defaults=True)), encoding="utf-8")
+            fresh.chmod(0o644)
+            os.replace(fresh, self.directory / PLAN_FILE)
+        except OSError as error:
+            raise StackError(f"the link's plan cannot be written: {error}") from error
 
 
 class LinkControl:
@@ -84,19 +88,25 @@ class LinkControl:
     async def rebind(self) -> None:
         """See `loadgen.stack_api.Faults.rebind`. Raises StackError."""
         async with self._one_at_a_time:
-            await self._tell(signal.SIGUSR1, "rebound")
+            answer = await self._tell(signal.SIGUSR1, "rebound")
+        if answer.get("flows") == 0:
+            raise StackError("no flow to rebind: nobody sends through the link, or it gets no socket")
 
     async def _tell(self, number: signal.Signals, *answers: str) -> Event:
-        """Sends a signal, and returns the first of `answers` that is logged after that."""
-        logged = len(await self._events())
+        """Sends a signal, and returns the first of `answers` that was not logged before."""
+        before = await self._answers(answers)
         await self._send(number)
         deadline_s = monotonic() + ANSWER_TIMEOUT_S
         while monotonic() < deadline_s:
-            for event in (await self._events())[logged:]:
-                if event["event"] in answers:
+            for event in await self._answers(answers):
+                if event not in before:
                     return event
             await asyncio.sleep(_POLL_S)
         raise StackError(f"the link does not answer {number.name} within {ANSWER_TIMEOUT_S:g} s")
+
+    async def _answers(self, names: Sequence[str]) -> list[Event]:
+        """What it has logged under these names; not what it did by itself, because its plan says so."""
+        return [event for event in await self._events() if event["event"] in names and not event.get("planned")]
 
 
 def _without_plan(arguments: Sequence[str]) -> tuple[list[str], Path | None]:

@@ -6,7 +6,7 @@ Rules
 - Stopped means: SIGTERM, at most `STOP_TIMEOUT_S`, then SIGKILL. Signals go to the pid and to nothing else.
 - A paused program hears no SIGTERM: whoever ends it wakes it, and so does the end of this process, however it comes.
 - The program is in a session of its own, so that Ctrl-C in a terminal reaches only the one who started it; on Linux it
-  gets a SIGTERM when that one dies.
+  gets a SIGTERM when that one dies, and never starts where that one is dead already.
 """
 
 import asyncio
@@ -34,24 +34,33 @@ PORT_TIMEOUT_S = 5.0
 """How long a program that is started again waits for its port: somebody may have taken it for a moment."""
 
 _ENDS_AT_ONCE = (0, 1, -signal.SIGTERM, 128 + signal.SIGTERM)
-"""Exit codes: 1 where something open had to be cut; SIGTERM's own where the second came when all was done but the exit."""
+"""Exit codes: 1 where something open had to be cut, SIGTERM's own where the second one found everything done."""
 
 _POLL_S = 0.02
 _PORT_POLL_S = 0.2
 _TERM_AGAIN_S = 0.1
 """Between two SIGTERMs: two at once would be one."""
 
-_END_WITH_THE_PARENT: tuple[str, ...] = ()
-"""What a command is started through. Not a preexec_fn: that is not safe where the parent has threads."""
-if sys.platform == "linux":
-    _END_WITH_THE_PARENT = (
-        sys.executable,
-        "-ISc",
-        "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])",
-    )  # PR_SET_PDEATHSIG, SIGTERM
+# PR_SET_PDEATHSIG, SIGTERM. Who has lost its parent before that hears of it from nobody.
+_END_WITH_THE_PARENT = """\
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 15)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 _WAKE_AT_THE_END = ("/bin/sh", "-c", 'read -r _; kill -CONT "$0"')
 """Waits for the end of its stdin, which comes with the end of this process, then wakes a pid."""
+
+
+def ending_with_us(command: Sequence[str]) -> list[str]:
+    """The command as one that gets a SIGTERM when this process dies; on Linux, elsewhere as it is.
+
+    `command[0]` is a path. Not a preexec_fn: that is not safe where this process has threads.
+    """
+    if sys.platform != "linux":
+        return list(command)
+    return [sys.executable, "-ISc", _END_WITH_THE_PARENT, f"{os.getpid()}", *command]
 
 
 def find_program(name: str) -> str:
@@ -91,6 +100,7 @@ class Program:
         self._process: asyncio.subprocess.Process
         self._log_watch: asyncio.Task[None] | None = None
         self._waker: asyncio.subprocess.Process | None = None  # while it is paused
+        self._is_ending = False  # it was told to, and nothing takes that back
 
     @classmethod
     async def start(
@@ -113,7 +123,12 @@ class Program:
         return program
 
     async def start_again(self) -> None:
-        """Starts it at the same addresses, and waits until it is ready; nothing where it runs. Raises StackError."""
+        """Starts it at the same addresses, and waits until it is ready; nothing where it runs. Raises StackError.
+
+        Where a `kill` or a `stop` was cancelled, its end is waited for.
+        """
+        if self._is_ending:
+            await self._ended()
         if self.returncode is None:
             return
         command = pinned(self._command, {flag: self.addresses[name] for name, flag in self._listeners.items()})
@@ -163,6 +178,7 @@ class Program:
     async def kill(self) -> None:
         """SIGKILL, and it has ended. Raises StackError where it had before."""
         self.must_run()
+        self._is_ending = True
         self.signal(signal.SIGKILL)
         await self._ended()
 
@@ -171,6 +187,7 @@ class Program:
 
         It drains first, unless it is told twice (`at_once`).
         """
+        self._is_ending = True
         try:
             async with asyncio.timeout(AT_ONCE_TIMEOUT_S if at_once else STOP_TIMEOUT_S):
                 while self.returncode is None:
@@ -198,14 +215,14 @@ class Program:
     async def _launch(self, command: Sequence[str]) -> None:
         with self.log.begin() as stderr:
             self._process = await asyncio.create_subprocess_exec(
-                *_END_WITH_THE_PARENT,
-                *command,
+                *ending_with_us(command),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=stderr,
                 env=None if self._environment is None else dict(self._environment),
                 start_new_session=True,
             )
+        self._is_ending = False
         try:
             self.addresses = await self._until_ready()
         except BaseException:

@@ -15,6 +15,7 @@ import random
 import secrets
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -33,10 +34,12 @@ try:
 except ImportError as error:
     raise StackError("the docker SDK is missing; it comes with loadgen[orchestrator]") from error
 
+ENGINE_ERRORS = (DockerException, OSError)
+"""OSError: what the engine's socket raises."""
 READY_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 30
 _POLL_S = 0.2
-_LAST_LINES = 20
+LAST_LINES = 20
 
 
 def repository() -> Path:
@@ -128,7 +131,7 @@ class Project:
                 process.terminate()
                 await process.wait()
         if code != 0:
-            end = "\n".join(self.output.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+            end = "\n".join(self.output.read_text(errors="replace").splitlines()[-LAST_LINES:])
             raise StackError(f"`{' '.join((*compose_command(), *arguments))}` failed; the end of its output:\n{end}")
 
     async def build(self, services: Iterable[str]) -> None:
@@ -141,23 +144,34 @@ class Project:
         await asyncio.gather(*(self.wait_healthy(service) for service in services))
 
     async def down(self) -> None:
-        """Removes everything of this project."""
-        for container in await asyncio.to_thread(self.containers):
-            if container.status == "paused":  # it would not hear that it shall end
-                await asyncio.to_thread(container.unpause)
-            if container.labels.get("com.docker.compose.oneoff", "").lower() == "true":
-                await asyncio.to_thread(container.remove, force=True)
-        await self.compose("down", "--volumes", "--remove-orphans", "--timeout", str(STOP_TIMEOUT_S))
+        """Removes everything of this project, whatever the engine refuses meanwhile. Raises StackError."""
+        try:
+            await asyncio.to_thread(self._clear_the_way)
+        finally:
+            await self.compose("down", "--volumes", "--remove-orphans", "--timeout", str(STOP_TIMEOUT_S))
 
-    def containers(self) -> list[Container]:
-        """Every container of this project, stopped ones too."""
-        return self.client.containers.list(all=True, filters={"label": f"com.docker.compose.project={self.name}"})
+    def _clear_the_way(self) -> None:
+        """For Compose: it takes no one-off containers along, and a paused one would not hear that it shall end."""
+        with suppress(*ENGINE_ERRORS):  # Compose will say what is wrong with the engine
+            for container in self.containers():
+                with suppress(*ENGINE_ERRORS):  # of this one; the others still can
+                    if container.labels.get("com.docker.compose.oneoff", "").lower() == "true":
+                        container.remove(force=True)
+                    elif container.status == "paused":
+                        container.unpause()
+
+    def containers(self, service: str | None = None) -> list[Container]:
+        """Every container of this project, or of one service of it; stopped ones too."""
+        labels = [f"com.docker.compose.project={self.name}"]
+        if service is not None:
+            labels.append(f"com.docker.compose.service={service}")
+        # The list is asked first and each container then: one that is removed in between is none.
+        return self.client.containers.list(all=True, filters={"label": labels}, ignore_removed=True)
 
     def container(self, service: str) -> Container:
         """The container of a service. Raises StackError where there is none."""
-        for container in self.containers():
-            labels = container.labels
-            if labels["com.docker.compose.service"] == service and labels.get("com.docker.compose.oneoff") != "True":
+        for container in self.containers(service):
+            if container.labels.get("com.docker.compose.oneoff", "").lower() != "true":
                 return container
         raise StackError(f"there is no container of {service} in {self.name}")
 
@@ -199,7 +213,7 @@ class Project:
             if state["Running"] and await asyncio.to_thread(well, container):
                 return
             if not state["Running"] or monotonic() > deadline_s:
-                log = await asyncio.to_thread(container.logs, tail=_LAST_LINES)
+                log = await asyncio.to_thread(container.logs, tail=LAST_LINES)
                 raise StackError(
                     f"{service} is {state['Status']} and {_health(container)}, exit code {state['ExitCode']};"
                     f" the end of its log:\n{log.decode(errors='replace').rstrip() or 'nothing was logged'}"

@@ -11,6 +11,7 @@ import signal
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from itertools import count
 
 LISTENERS = {
     "http-target": {"http": "--listen", "server_first": "--server-first-listen"},
@@ -50,14 +51,14 @@ def main() -> int:
 
 def until_it_ends(name: str, behaviour: str) -> int:
     terms = 0
-    while True:
+    for number in count(1):
         match signal.sigwait(SIGNALS):
             case signal.SIGHUP if behaviour != "mute":
                 record("hup", name)
-                say("plan_refused", reason="not today") if behaviour == "refuses" else say("plan_reread", number=1)
+                say("plan_refused", reason="not today") if behaviour == "refuses" else say("plan_reread", number=number)
             case signal.SIGUSR1 if behaviour != "mute":
                 record("usr1", name)
-                say("rebound", number=1)
+                say("rebound", number=number)
             case signal.SIGTERM if behaviour == "deaf":
                 record("deaf", name)
             case signal.SIGTERM:
@@ -65,6 +66,7 @@ def until_it_ends(name: str, behaviour: str) -> int:
                 if behaviour != "drains for ever" or terms > 1:
                     record("end", name)
                     return 0
+    raise AssertionError("it counts for ever")
 
 
 def asked_port(flags: list[str], flag: str) -> int:

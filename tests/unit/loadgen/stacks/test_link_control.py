@@ -66,11 +66,11 @@ class FakeLink:
     def __init__(self, *answers: Event) -> None:
         self.answers = answers
         self.signals: list[signal.Signals] = []
-        self.logged: list[Event] = [{"event": "plan_reread", "number": 1}, {"event": "rebound"}]
+        self.logged: list[Event] = [{"event": "plan_reread", "number": 1}, {"event": "rebound", "number": 1}]
 
     async def send(self, number: signal.Signals) -> None:
         self.signals.append(number)
-        self.logged += self.answers
+        self.logged += [{**answer, "number": len(self.logged)} for answer in self.answers]
 
     async def events(self) -> Sequence[Event]:
         return self.logged
@@ -81,7 +81,7 @@ def control_of(link: FakeLink, directory: Path) -> LinkControl:
 
 
 async def test_what_is_told_is_in_force_when_the_link_says_so(tmp_path: Path) -> None:
-    link = FakeLink({"event": "other"}, {"event": "plan_reread", "number": 2}, {"event": "rebound"})
+    link = FakeLink({"event": "other"}, {"event": "plan_reread"}, {"event": "rebound"})
     control = control_of(link, tmp_path)
 
     await control.impair([BLACKHOLE])
@@ -105,3 +105,38 @@ async def test_a_refused_plan_is_an_error(tmp_path: Path) -> None:
 
     with pytest.raises(StackError, match="refuses its plan: not today"):
         await control.impair([])
+
+
+async def test_an_answer_counts_in_a_log_that_was_emptied_too(tmp_path: Path) -> None:
+    link = FakeLink()
+    control = control_of(link, tmp_path)
+
+    async def send_and_empty(number: signal.Signals) -> None:
+        link.logged = [{"event": "plan_reread", "number": 2}]
+
+    control._send = send_and_empty
+
+    await control.impair([])
+
+
+async def test_what_the_link_does_by_its_plan_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_control, "ANSWER_TIMEOUT_S", 0.1)
+    control = control_of(FakeLink({"event": "rebound", "flows": 1, "planned": True}), tmp_path)
+
+    with pytest.raises(StackError, match="does not answer SIGUSR1"):
+        await control.rebind()
+
+
+async def test_a_rebind_of_no_flow_is_an_error(tmp_path: Path) -> None:
+    control = control_of(FakeLink({"event": "rebound", "flows": 0, "planned": False}), tmp_path)
+
+    with pytest.raises(StackError, match="no flow to rebind"):
+        await control.rebind()
+
+
+async def test_a_plan_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    control = control_of(FakeLink(), tmp_path)
+    (tmp_path / "link" / ".plan.toml").mkdir()
+
+    with pytest.raises(StackError, match="the link's plan cannot be written"):
+        await control.impair([BLACKHOLE])

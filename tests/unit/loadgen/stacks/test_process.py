@@ -94,21 +94,29 @@ async def test_a_program_deaf_to_sigterm_is_killed_after_the_bound(
 
 
 async def test_a_cancelled_start_leaves_no_process(
-    command: list[str], tmp_path: Path, behave: Callable[..., None], record: Any
+    command: list[str], tmp_path: Path, behave: Callable[..., None], record: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     behave({"proxy-client": "never ready"})
+    started: list[asyncio.subprocess.Process] = []
+    create = asyncio.create_subprocess_exec
+
+    async def create_and_note(*command: Any, **how: Any) -> Any:
+        started.append(await create(*command, **how))
+        return started[0]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", create_and_note)
     start = asyncio.create_task(Program.start("proxy-client", command, SOCKS, tmp_path))
     while not record.lines():  # noqa: ASYNC110  # another process writes it
         await asyncio.sleep(0.01)
+
+    pid = started[0].pid
+    assert alive(pid)
 
     start.cancel()
     with pytest.raises(asyncio.CancelledError):
         await start
 
-    assert record.order()[-1] in (
-        "end proxy-client",
-        "start proxy-client",
-    )  # the latter: ended before its handler was set
+    assert not alive(pid)
 
 
 async def test_a_program_ends_with_the_process_that_started_it(command: list[str], tmp_path: Path, record: Any) -> None:
@@ -128,6 +136,26 @@ async def test_a_program_ends_with_the_process_that_started_it(command: list[str
     async with asyncio.timeout(10):
         while record.order() != ["start proxy-client", "end proxy-client"]:  # noqa: ASYNC110  # another process writes it
             await asyncio.sleep(0.01)
+
+
+async def test_a_program_does_not_start_where_the_one_that_starts_it_is_dead(command: list[str], record: Any) -> None:
+    if sys.platform != "linux":
+        pytest.skip("PR_SET_PDEATHSIG is Linux's")
+    source = (
+        "import os, subprocess, sys\n"
+        "from loadgen.stacks.process import ending_with_us\n"
+        "command = ending_with_us(sys.argv[1:])\n"
+        "subprocess.Popen(command, stdout=subprocess.DEVNULL)\n"
+        "os.kill(os.getpid(), 9)\n"  # long before the Python of the command has done anything
+    )
+    pipe = asyncio.subprocess.PIPE
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", source, *command, stderr=pipe)
+
+    assert await asyncio.wait_for(parent.wait(), 20) == -signal.SIGKILL
+    assert parent.stderr is not None
+    async with asyncio.timeout(10):
+        assert await parent.stderr.read() == b""  # its end: no process has it any more
+    assert record.order() == []
 
 
 async def test_a_long_log_is_emptied_and_its_text_kept_beside_it(

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -135,6 +135,28 @@ async def test_a_program_that_is_started_again_is_where_it_was(program: Program,
     (_, _, first), (_, _, again) = record.lines()
     assert first == []
     assert again == ["--listen", str(before["socks"]), "--metrics-listen", str(before["metrics"])]
+
+
+@pytest.mark.parametrize("fault", [Program.kill, Program.stop])
+async def test_one_whose_end_was_cancelled_half_way_is_started_again_all_the_same(
+    program: Program, fault: Callable[[Program], Awaitable[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal is on its way, the end not seen yet: it only looks as if it ran."""
+    pid = program.pid
+    with monkeypatch.context() as unseen:
+        unseen.setattr(program._process, "wait", asyncio.Event().wait)
+        ending = asyncio.ensure_future(fault(program))
+        for _ in range(2):  # a stop makes a SIGKILL of the first one, and waits
+            await asyncio.sleep(0)
+            ending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await ending
+
+    await program.start_again()
+
+    assert program.returncode is None
+    assert program.pid != pid
+    assert not program.ended_by_us
 
 
 async def test_one_that_runs_is_not_started_again(program: Program, record: Any) -> None:
