@@ -23,6 +23,10 @@ AHEAD_S = 3 * LOOK_EVERY_S
 """How long an announcement waits for its reader."""
 
 
+class MarksError(Exception):
+    """The marks cannot be followed: nobody knows any more what is broken. The message says why."""
+
+
 class Marks(Protocol):
     """Listens. Names are those of the plan."""
 
@@ -30,6 +34,7 @@ class Marks(Protocol):
     def began(self, name: str) -> None: ...
     def healed(self, name: str) -> None: ...
     def failed(self, name: str, reason: str) -> None: ...
+    def misbehaved(self, name: str, reason: str) -> None: ...
 
 
 class MarksFile:
@@ -38,6 +43,7 @@ class MarksFile:
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE
         self._path.write_text("", encoding="utf-8")
+        self._path.chmod(0o644)  # Its reader is another user.
 
     def planned(self, faults: Sequence[Fault]) -> None:
         self._put(planned=[fault.model_dump(mode="json", exclude_none=True) for fault in faults])
@@ -51,23 +57,32 @@ class MarksFile:
     def failed(self, name: str, reason: str) -> None:
         self._put(failed=name, reason=reason)
 
+    def misbehaved(self, name: str, reason: str) -> None:
+        self._put(misbehaved=name, reason=reason)
+
     def _put(self, **mark: object) -> None:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(mark) + "\n")
 
 
 async def follow(directory: Path, marks: Marks) -> None:
-    """Passes on every line of the file, as it comes, until it is cancelled."""
+    """Passes on every line of the file, as it comes, until it is cancelled. Raises MarksError."""
     path = directory / FILE
     read_bytes, rest = 0, b""
     while True:
-        with path.open("rb") as file:
-            file.seek(read_bytes)
-            fresh = file.read()
+        try:
+            with path.open("rb") as file:
+                file.seek(read_bytes)
+                fresh = file.read()
+        except OSError as error:
+            raise MarksError(f"{path}: {error.strerror}") from error
         read_bytes += len(fresh)
         *lines, rest = (rest + fresh).split(b"\n")
         for line in lines:
-            pass_on(json.loads(line), marks)
+            try:
+                pass_on(json.loads(line), marks)
+            except (ValueError, LookupError) as error:
+                raise MarksError(f"{path}: {line[:200]!r} is not a mark: {error!r}") from error
         await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -82,5 +97,7 @@ def pass_on(mark: dict[str, object], marks: Marks) -> None:
             marks.healed(name)
         case {"failed": str(name), "reason": str(reason)}:
             marks.failed(name, reason)
+        case {"misbehaved": str(name), "reason": str(reason)}:
+            marks.misbehaved(name, reason)
         case _:
             raise ValueError(f"not a mark: {mark!r}")

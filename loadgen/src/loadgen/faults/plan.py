@@ -17,10 +17,12 @@
 Rules
 - `KINDS` is the table of what there is: whether the link does it or a program suffers it, and which fields it takes.
 - A fault has a name of its own: the one it is given, or its kind, numbered from the second one on.
+- A fault that changes nothing (a loss of 0) is refused: it would pass for one that did no harm.
 - Faults of the link may overlap: where they say different things of one field, the one that began last wins. A program
   suffers one fault at a time.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum, unique
@@ -35,7 +37,8 @@ from loadgen.link.plan import Conditions, Direction, Window
 
 RECOVERY_S = 5.0
 
-PROGRAMS = ("proxy-client", "proxy-server", "http-target", "link")
+LINK = "link"
+PROGRAMS = ("proxy-client", "proxy-server", "http-target", LINK)
 
 
 @unique
@@ -115,6 +118,8 @@ class Fault(Conditions):
             raise ValueError(f"{self.kind} is of the link and takes no program")
         if self.direction is not None and (shape.of_program or self.kind is Kind.REBIND):
             raise ValueError(f"{self.kind} takes no direction")
+        if nothing := [name for name in given if not 0 < getattr(self, name) < math.inf]:
+            raise ValueError(f"{self.kind} with {nothing[0]} = {getattr(self, nothing[0]):g} changes nothing")
         if (self.for_s is not None) is not shape.lasts:
             raise ValueError(f"{self.kind} {'needs' if shape.lasts else 'does not take'} for_s")
         return self
@@ -123,6 +128,11 @@ class Fault(Conditions):
     def ends_s(self) -> float:
         """When it is over, as planned."""
         return self.at_s + (self.for_s or 0.0)
+
+    @property
+    def suffers(self) -> str:
+        """The program that it is about."""
+        return self.program or LINK
 
     def window(self) -> Window:
         """What the link does while it lasts."""
@@ -141,17 +151,14 @@ class FaultPlan(BaseModel):
 
     @model_validator(mode="after")
     def _one_fault_a_program_at_a_time(self) -> Self:
-        busy: dict[str, Fault] = {}
-        for fault in sorted(self.fault, key=lambda fault: fault.at_s):
-            if fault.program is None:
-                continue
-            before = busy.get(fault.program)
-            if before is not None and fault.at_s <= before.ends_s:
-                raise ValueError(
-                    f"{fault.kind} of {fault.program} at {fault.at_s:g} s begins before its {before.kind} is over"
-                )
-            busy[fault.program] = fault
-        names = [fault.name for fault in self.fault if fault.name]
+        for fault in self.fault:
+            for other in self.fault:
+                if other is not fault and _meets(other, fault) and fault.at_s <= other.at_s <= fault.ends_s:
+                    raise ValueError(
+                        f"{other.kind} of {other.suffers} at {other.at_s:g} s begins before the {fault.kind} of"
+                        f" {fault.suffers} is over"
+                    )
+        names = [fault.name for fault in self.faults]
         if twice := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"two faults have the name {sorted(twice)[0]}")
         return self
@@ -175,7 +182,12 @@ class FaultPlan(BaseModel):
 
     @property
     def needs_link(self) -> bool:
-        return any(KINDS[fault.kind].of_link for fault in self.fault)
+        return any(fault.suffers == LINK for fault in self.fault)
+
+
+def _meets(one: Fault, other: Fault) -> bool:
+    """Whether two faults must not be open together: of one program; but what the link does adds up."""
+    return one.suffers == other.suffers and (one.program is not None or other.program is not None)
 
 
 def read(path: Path) -> FaultPlan:

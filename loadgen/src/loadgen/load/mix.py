@@ -175,6 +175,11 @@ class Mix(BaseModel):
         return fsum(rate * self.scenarios[name].mean_payload_bytes * 8 for name, rate in self.rates_per_s().items())
 
     @property
+    def longest_think_s(self) -> float:
+        """What the target may wait during one transaction, at most."""
+        return max(_longest_ms(share.think_ms) * share.requests for share in self.scenarios.values()) / 1000
+
+    @property
     def pattern(self) -> str:
         """The arrivals in a word, for reports: constant, ramp or poisson."""
         return "ramp" if self.ramp and self.arrivals is Spacing.CONSTANT else self.arrivals
@@ -211,6 +216,10 @@ def read(name_or_file: str) -> Mix:
     if not path.is_file():
         raise toml_file.UnusableFileError(f"{name_or_file} is neither a mix ({', '.join(names())}) nor a file")
     return toml_file.read(path, Mix)
+
+
+def _longest_ms(think: "Span | tuple[float, ...]") -> float:
+    return think.to_ms if isinstance(think, Span) else max(think)
 
 
 def _weights(scenarios: Mapping[str, Share]) -> float:

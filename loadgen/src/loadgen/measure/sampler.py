@@ -3,8 +3,9 @@
 Rules
 - A look at the start, one every LOOK_EVERY_S, one at the end. A series keeps at most POINTS of them: when it is full,
   every second one goes and only every second look is kept from there on.
-- The ledger adds up increases, as Prometheus does: a program that was restarted began anew at zero, and is among the
-  `unjudged`, because what it counted between the last look and its end is not known.
+- The ledger adds up increases, as Prometheus does: a program that was restarted began anew at zero. Its ledger says
+  nothing then, because what it counted between the last look and its end is not known; nor does that of a program
+  which did not answer the first look or the last.
 """
 
 import asyncio
@@ -34,9 +35,9 @@ class Sampler:
 
     def __init__(self, stack: Stack, clock: Callable[[], float] = monotonic) -> None:
         self.ends: Ledger = {}
-        self.unjudged: set[str] = set()
-        self.first: Snapshot | None = None
-        self.last: Snapshot | None = None
+        self.restarted: set[str] = set()
+        self.first = self.last = Snapshot({}, {})
+        """What was seen first and last."""
         self._stack = stack
         self._clock = clock
         self._began_s = clock()
@@ -63,7 +64,7 @@ class Sampler:
 
     def take(self, at_s: float, seen: Snapshot) -> None:
         """Counts what was seen `at_s`."""
-        self.first = self.first or seen
+        self.first = self.first if self._looks else seen
         self.last = seen
         self._add_ends(seen)
         if self._looks % self._keep_every == 0:
@@ -73,6 +74,12 @@ class Sampler:
                 series.used.append(used)
             self._thin()
         self._looks += 1
+
+    @property
+    def unjudged(self) -> frozenset[str]:
+        """The programs whose ledger says nothing."""
+        told = self.first.ends.keys() & self.last.ends.keys() - self.restarted
+        return frozenset(self.ends.keys() - told)
 
     def document(self) -> dict[str, Any]:
         """The series of every program, as `timeline.json` has them."""
@@ -96,7 +103,7 @@ class Sampler:
         for program, instance in seen.instances.items():
             if self._instances.setdefault(program, instance) != instance:
                 self._instances[program] = instance
-                self.unjudged.add(program)
+                self.restarted.add(program)
                 self._seen_ends[program] = {}
         for hop, directions in seen.ends.items():
             known = hop in self._seen_ends

@@ -8,6 +8,7 @@ Rules
 import asyncio
 import urllib.request
 from collections.abc import Mapping
+from http.client import HTTPException
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -47,7 +48,7 @@ async def scrape(url: str, only: tuple[str, ...] = ()) -> Scrape | None:
     """Reads one metrics port; None where it does not answer, or not with metrics."""
     try:
         return await asyncio.to_thread(_read, url, only)
-    except (OSError, ValueError):
+    except (OSError, HTTPException, ValueError):  # A program that ends in the middle of an answer is no answer.
         return None
 
 

@@ -116,6 +116,8 @@ class Tally:
         self.schedule_lag = Latencies()
         self.lag_max_s = 0.0
         self.generator_lags = 0
+        self.late = 0
+        """Failures that a fault would have excused, had they not come after every recovery was over."""
         self._metrics = metrics
         self._anomalies = anomalies
         self._clock = clock
@@ -131,7 +133,7 @@ class Tally:
 
     def window_of(self, due_s: float) -> Window:
         """The window of a transaction that was due at `due_s`; each is asked for once."""
-        return self.windows.at(self.since_begin_s(due_s))
+        return self.windows.of_due(self.since_begin_s(due_s))
 
     def scheduled(self, arrival: Arrival) -> None:
         self.scenarios[arrival.scenario].scheduled += 1
@@ -159,6 +161,8 @@ class Tally:
         count.outcomes[outcome] += 1
         in_window = self.by_window[transaction.window]
         in_window.outcomes[outcome] += 1
+        if outcome is not Outcome.OK and transaction.window is not Window.QUIET:
+            self.late += self.windows.at(self.since_begin_s(transaction.clock())) is Window.QUIET
         self._metrics.in_flight[name].dec()
         self._metrics.ended[name, outcome].inc()
         has_latency = outcome is not Outcome.ABORTED

@@ -3,9 +3,10 @@
 Rules
 - A fault window lasts from the moment a fault is announced until it has healed; a recovery window from there for the
   bound that is published for it. Everything else is quiet. Where they overlap, fault goes before recovery.
-- A transaction belongs to the window of its scheduled start; but one that was under way, and not stalled, when a
-  fault began belongs to the fault: what happened to it after that is the fault's doing. One that was stalled already
-  stays where it was.
+- A transaction belongs to the window of its scheduled start; but one that was under way, and not stalled or near it,
+  when a fault began belongs to the fault: what happened to it after that is the fault's doing. One that was in trouble
+  already stays where it was.
+- A fault excuses what fails until its recovery is over, and nothing that fails later.
 - Times are seconds since the load began, as they were and not as they were planned.
 """
 
@@ -23,11 +24,17 @@ class FaultRecord:
     kind: str
     program: str | None
     recovery_s: float
+    at_s: float = 0.0
+    for_s: float | None = None
+    """As planned; what follows is how it was."""
     from_s: float | None = None
     to_s: float | None = None
     errors: list[str] = field(default_factory=list)
+    """Why it could not be done, or not be undone."""
+    misbehaved: list[str] = field(default_factory=list)
+    """What the program that suffered it did not do as it should: it had to be killed, or failed as it ended."""
     touched: int = 0
-    """Transactions that were due or under way in its window."""
+    """Transactions that were due or under way in its window or its recovery."""
 
     @property
     def is_open(self) -> bool:
@@ -42,9 +49,14 @@ class Windows:
 
     def __init__(self) -> None:
         self.faults: dict[str, FaultRecord] = {}
+        self.are_planned = False
+        """Whether anybody has said which faults there are."""
+        self.quiet_since_last = 0
+        """Transactions that were due in quiet time, since the last fault began."""
 
     def plan(self, faults: Iterable[FaultRecord]) -> None:
         self.faults = {fault.name: fault for fault in faults}
+        self.are_planned = True
 
     @property
     def open(self) -> Sequence[FaultRecord]:
@@ -53,6 +65,7 @@ class Windows:
 
     def began(self, name: str, at_s: float) -> None:
         self.faults[name].from_s = at_s
+        self.quiet_since_last = 0
 
     def healed(self, name: str, at_s: float) -> None:
         self.faults[name].to_s = at_s
@@ -60,16 +73,22 @@ class Windows:
     def failed(self, name: str, reason: str) -> None:
         self.faults[name].errors.append(reason)
 
+    def misbehaved(self, name: str, reason: str) -> None:
+        self.faults[name].misbehaved.append(reason)
+
     def at(self, at_s: float) -> Window:
-        """The window of a transaction that is due now, at `at_s`; counted as touched by every fault that is open."""
-        is_open = False
-        for fault in self.faults.values():
-            if fault.is_open:
-                fault.touched += 1
-                is_open = True
-        if is_open:
+        """What kind of time it is now, at `at_s`."""
+        if self.open:
             return Window.FAULT
         return Window.RECOVERY if any(fault.is_recovering(at_s) for fault in self.faults.values()) else Window.QUIET
+
+    def of_due(self, due_s: float) -> Window:
+        """The window of a transaction that is due now; each is asked for once, and counted."""
+        for fault in self.faults.values():
+            fault.touched += fault.is_open or fault.is_recovering(due_s)
+        window = self.at(due_s)
+        self.quiet_since_last += window is Window.QUIET
+        return window
 
     def seconds(self, until_s: float) -> dict[Window, float]:
         """How long each kind of time lasted, up to `until_s`."""

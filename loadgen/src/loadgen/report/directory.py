@@ -6,6 +6,7 @@ overwritten.
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,16 @@ def write(directory: Path, name: str, document: dict[str, Any]) -> Path:
     draft.write_text(json.dumps(document, indent=2 if name == "verdict.json" else None) + "\n", encoding="utf-8")
     draft.replace(path)
     return path
+
+
+def keep(directory: Path, name: str, file: Path | None) -> None:
+    """Keeps a copy of what the run was asked for, as `name`. Raises CannotStartError."""
+    if file is None:
+        return
+    try:
+        shutil.copyfile(file, directory / name)
+    except OSError as error:
+        raise CannotStartError(f"cannot keep {file} in {directory}: {error.strerror}") from error
 
 
 def run_id(started_at: datetime) -> str:

@@ -63,7 +63,7 @@ def _content(document: Document, timeline: Document | None, anomalies: Excerpt) 
         "ledger": tables.ledger(document),
         "events": tables.EVENTS,
         "imbalances": tables.capped(tables.imbalances(document), 50),
-        "restarted": tables.restarted(document),
+        "unjudged": tables.unjudged(document),
         "balanced": (document.get("ledger") or {}).get("balanced"),
         "drain_tile": page.tiles(document)[-1],
         "pending": tables.capped(tables.pending(document)),

@@ -24,7 +24,6 @@ HOPS: Mapping[str, Sequence[str]] = {
     "target_to_client": ("target", "proxy-server", "proxy-client", "application"),
     "client_to_target": ("application", "proxy-client", "proxy-server", "target"),
 }
-_STARTS_ANEW = ("kill", "restart", "drain")
 _FAULT_HEADS = ("fault", "kind", "program", "from", "healed", "recovery")
 EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
 
@@ -190,9 +189,9 @@ def imbalances(document: Document) -> Sequence[Cell]:
     return sorted(cells, key=lambda cell: cell.tone)
 
 
-def restarted(document: Document) -> bool:
-    """Whether a fault had a program started anew."""
-    return any(fault.get("kind") in _STARTS_ANEW for fault in document.get("faults") or [])
+def unjudged(document: Document) -> str:
+    """The programs whose ledger says nothing."""
+    return ", ".join((document.get("ledger") or {}).get("unjudged") or [])
 
 
 def is_open(imbalance: Document) -> bool:

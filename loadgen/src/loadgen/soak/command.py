@@ -4,6 +4,7 @@ Exit codes: 0 pass, 1 fail, 3 inconclusive (a stack that did not come up is that
 70 internal.
 """
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -33,23 +34,28 @@ def main(argv: Sequence[str]) -> int:
     quiet = sys.stderr.isatty() and "log_level" not in settings.model_fields_set
     logs.configure(settings.log_format, "warning" if quiet else settings.log_level, "loadgen")
     revision = settings.revision or _revision()
-    return run(lambda stop: _soak(settings, stop, revision))
+    command = settings.asked or shlex.join(["loadgen", "soak", *argv])
+    return run(lambda stop: _soak(settings, stop, revision, command))
 
 
-async def _soak(settings: SoakSettings, stop: Stop, revision: str) -> int:
+async def _soak(settings: SoakSettings, stop: Stop, revision: str, command: str) -> int:
     started_at = datetime.now(UTC)
     try:
         directory = report_directory.create(settings.report, started_at)
+        for name, asked in (("faults.toml", settings.faults), ("mix.toml", settings.mix_file())):
+            report_directory.keep(directory, name, asked)
         if settings.stack == "compose":
-            return await _soak_inside(settings, stop, directory, revision)
-        return await _soak_here(settings, stop, directory, started_at, revision)
+            async with open_stack(settings, directory) as stack:
+                inside = cast(GeneratingStack, stack)
+                return await soak_inside(settings, stop, inside, directory, revision, command)
+        soak = SoakRun(settings, stop, directory, started_at, revision, command)
+        return await _soak_here(settings, directory, soak)
     except (StackError, CannotStartError) as error:
         logs.get_logger().error("cannot_start", reason=str(error))
         return Verdict.INCONCLUSIVE.exit_code
 
 
-async def _soak_here(settings: SoakSettings, stop: Stop, directory: Path, started_at: datetime, revision: str) -> int:
-    soak = SoakRun(settings, stop, directory, started_at, revision)
+async def _soak_here(settings: SoakSettings, directory: Path, soak: SoakRun) -> int:
     with soak.serve_metrics():
         async with open_stack(settings, directory) as stack:
             result = await soak.run(stack)
@@ -59,11 +65,6 @@ async def _soak_here(settings: SoakSettings, stop: Stop, directory: Path, starte
         render(directory)
         summarise(verdict, str(written))
     return result.verdict.exit_code
-
-
-async def _soak_inside(settings: SoakSettings, stop: Stop, directory: Path, revision: str) -> int:
-    async with open_stack(settings, directory) as stack:
-        return await soak_inside(settings, stop, cast(GeneratingStack, stack), directory, revision)
 
 
 def _revision() -> str:

@@ -31,11 +31,19 @@ class FaultWatch:
     def is_over(self) -> bool:
         """Whether every fault has begun and ended, or could not."""
         faults = self._windows.faults.values()
-        return all(fault.to_s is not None or (fault.errors and not fault.is_open) for fault in faults)
+        return self._windows.are_planned and all(
+            fault.to_s is not None or (fault.errors and not fault.is_open) for fault in faults
+        )
+
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing is broken now."""
+        return not self._windows.open
 
     def planned(self, faults: Sequence[Fault]) -> None:
         self._windows.plan(
-            FaultRecord(fault.name, fault.kind, fault.program, fault.recovery_s or 0.0) for fault in faults
+            FaultRecord(fault.name, fault.kind, fault.program, fault.recovery_s or 0.0, fault.at_s, fault.for_s)
+            for fault in faults
         )
 
     def began(self, name: str) -> None:
@@ -43,7 +51,7 @@ class FaultWatch:
         fault = self._windows.faults[name]
         for transaction in self._watchdog.watched:
             fault.touched += 1
-            if not transaction.stalled:
+            if not (transaction.stalled or transaction.is_near_stall):
                 transaction.window = Window.FAULT
         self._show()
 
@@ -53,6 +61,9 @@ class FaultWatch:
 
     def failed(self, name: str, reason: str) -> None:
         self._windows.failed(name, reason)
+
+    def misbehaved(self, name: str, reason: str) -> None:
+        self._windows.misbehaved(name, reason)
 
     def _now_s(self) -> float:
         return self._tally.since_begin_s(self._clock())

@@ -12,8 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
@@ -30,7 +29,7 @@ HANDED_OVER = "/marks"
 
 
 async def soak_inside(
-    settings: SoakSettings, stop: Stop, stack: GeneratingStack, directory: Path, revision: str
+    settings: SoakSettings, stop: Stop, stack: GeneratingStack, directory: Path, revision: str, command: str
 ) -> int:
     """Runs the soak, its report into `directory`; the summary is printed in there. Returns the exit code."""
     with tempfile.TemporaryDirectory(prefix="finback-") as temporary:
@@ -42,26 +41,34 @@ async def soak_inside(
             if not begun.is_set() and _says_ready(line):
                 begun.set()
 
-        async with _faults(settings, stack, handed_over, begun):
-            arguments = arguments_inside(settings, stack, revision, _hand_over_mix(settings, handed_over))
-            soak = asyncio.create_task(stack.soak(arguments, directory, on_line=on_line, marks=handed_over))
-            stopped = asyncio.create_task(stop.draining.wait())
+        arguments = arguments_inside(settings, stack, revision, _hand_over_mix(settings, handed_over), command)
+        driving = asyncio.create_task(_drive(settings, stack, handed_over, begun))
+        soak = asyncio.create_task(stack.soak(arguments, directory, on_line=on_line, marks=handed_over))
+        stopped = asyncio.create_task(stop.draining.wait())
+        try:
             await asyncio.wait({soak, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
             stopped.cancel()
-            if not soak.done():
-                soak.cancel()
-            with suppress(asyncio.CancelledError):
-                code = await soak
-                print(f"the report, copied out of the container: {directory}")
-                return code
-            return _exit_code_of(directory)
+            try:
+                await stop_task(driving)  # What is broken is healed before the generator drains.
+            finally:
+                if not soak.done():
+                    soak.cancel()
+        with suppress(asyncio.CancelledError):
+            code = await soak
+            print(f"the report, copied out of the container: {directory}")
+            return code
+        return _exit_code_of(directory)
 
 
-def arguments_inside(settings: SoakSettings, stack: GeneratingStack, revision: str, mix: str) -> list[str]:
+def arguments_inside(
+    settings: SoakSettings, stack: GeneratingStack, revision: str, mix: str, command: str
+) -> list[str]:
     """The arguments for the generator that `stack` has, so that it does there what was asked for here."""
     arguments = ["--stack", "external", "--stack-label", settings.stack, "--metrics-listen", "127.0.0.1:0"]
     arguments += ["--proxy", f"socks5://{stack.proxy}", "--target", f"http://{stack.target}"]
-    arguments += ["--server-first", str(stack.server_first), "--no-preflight"]
+    arguments += ["--server-first", str(stack.server_first), "--no-preflight", "--asked", command]
+    arguments += ["--link-label", link] if (link := settings.link_said()) is not None else []
     for program, url in stack.metrics.items():
         arguments += ["--metrics-of", f"{program}={url}"]
     for side, engine in stack.engine.items():
@@ -84,38 +91,28 @@ def arguments_inside(settings: SoakSettings, stack: GeneratingStack, revision: s
     return arguments
 
 
-@asynccontextmanager
-async def _faults(
-    settings: SoakSettings, stack: GeneratingStack, handed_over: Path, begun: asyncio.Event
-) -> AsyncIterator[None]:
+async def _drive(settings: SoakSettings, stack: GeneratingStack, handed_over: Path, begun: asyncio.Event) -> None:
     """Drives the plan, if there is one, from the moment when the load has begun."""
     plan = settings.fault_plan()
     if plan is None:
-        yield
         return
     assert stack.faults is not None, "a stack that is made here can be broken"
     marks = MarksFile(handed_over)
     marks.planned(plan.faults)
-    driver = Driver(plan, stack.faults, marks, ahead_s=AHEAD_S)
-
-    async def drive() -> None:
-        await begun.wait()
-        await driver.run(monotonic())
-
-    driving = asyncio.create_task(drive())
-    try:
-        yield
-    finally:
-        await stop_task(driving)
+    await begun.wait()
+    await Driver(plan, stack.faults, marks, ahead_s=AHEAD_S).run(monotonic())
 
 
 def _hand_over_mix(settings: SoakSettings, handed_over: Path) -> str:
     """What the mix is called inside."""
     if settings.mix in mixes.names():
         return settings.mix
-    file = Path(settings.mix)
-    shutil.copyfile(file, handed_over / file.name)
-    return f"{HANDED_OVER}/{file.name}"
+    copy = handed_over / "mix" / Path(settings.mix).name
+    copy.parent.mkdir()
+    shutil.copyfile(settings.mix, copy)
+    copy.parent.chmod(0o755)
+    copy.chmod(0o644)
+    return f"{HANDED_OVER}/mix/{copy.name}"
 
 
 def _says_ready(line: str) -> bool:

@@ -3,22 +3,23 @@
 Rules
 - Preflight (of somebody else's proxy), load with its faults, settle, drain, in that order. A first signal ends the load
   early; a second one also what is in flight, and the waiting. There is a result in either case.
-- The load ends when its time is over and every fault is healed: what is judged afterwards is a stack in order.
+- Nothing is waited for before every fault is healed: what is judged after the load is a stack in order.
 - What is in flight at the end of the load ends by its own timeouts; nobody waits longer than all of them together.
 - The proxies' gauges are looked at only when nothing of ours is in flight.
 """
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from loadgen.faults.driver import HEAL_WITHIN_S, Driver
-from loadgen.faults.marks import LOOK_EVERY_S, follow
+from loadgen.faults.marks import LOOK_EVERY_S, MarksError, follow
 from loadgen.load import schedule
 from loadgen.load.generator import Generator
 from loadgen.measure.anomalies import Anomalies
@@ -44,6 +45,9 @@ from servicekit.run import Stop
 SETTLE_S = 3.0
 """How long a run waits for streams of others to end: their ends, counted in the middle, would look like lost ones."""
 
+CALM_WITHIN_S = 2 * HEAL_WITHIN_S + 5.0
+"""How long the end of a load waits to hear that somebody else's faults are healed: as long as they take to do it."""
+
 log = get_logger()
 
 
@@ -51,7 +55,13 @@ class SoakRun:
     """A run against a stack. `state` is what it is doing, in a word or two."""
 
     def __init__(
-        self, settings: SoakSettings, stop: Stop, directory: Path, started_at: datetime, revision: str
+        self,
+        settings: SoakSettings,
+        stop: Stop,
+        directory: Path,
+        started_at: datetime,
+        revision: str,
+        command: str | None = None,
     ) -> None:
         self.state = "starting"
         self.used: dict[str, Any] = {}
@@ -61,6 +71,7 @@ class SoakRun:
         self._directory = directory
         self._started_at = started_at
         self._revision = revision
+        self._command = command
         self._mix = settings.the_mix()
         self._limits = settings.limits()
         self._duration_s = None if settings.continuous else settings.duration_s()
@@ -81,7 +92,6 @@ class SoakRun:
             tally = Tally(tuple(self._mix.scenarios), self._metrics, anomalies, duration_s=self._duration_s)
             watchdog = Watchdog(tally.loop_lag)
             shown = asyncio.create_task(Progress(tally, self._duration_s, lambda: self.state).show())
-            watchdog.start()
             try:
                 return await self._run(stack, route, tally, watchdog, found)
             finally:
@@ -107,76 +117,85 @@ class SoakRun:
         return found
 
     async def _run(self, stack: Stack, route: Route, tally: Tally, watchdog: Watchdog, found: Preflight) -> Result:
-        settings = self._settings
-        generator = Generator(route, self._limits, tally, watchdog, settings.max_in_flight)
+        generator = Generator(route, self._limits, tally, watchdog, self._settings.max_in_flight)
         sampler = Sampler(stack)
         before = await watch_gauges(stack.metrics, SETTLE_S)
         await sampler.look()
-        rate_per_s = settings.rate or self._mix.rate_per_s
-        load_began_s = monotonic()
-        if found.fatal is None:
-            self.state = "load"
-            log.info("ready", proxy=str(stack.proxy), target=str(stack.target), rate_per_s=rate_per_s)
-            arrivals = schedule.arrivals(self._mix, rate_per_s=rate_per_s, seed=settings.seed)
-            gc.collect()
-            gc.freeze()  # What is there now stays: looking through it again and again held the load up by 50 ms.
-            load_began_s = monotonic()
-            sampler.begin(load_began_s)
-            sampling = asyncio.create_task(sampler.run())
+        began_s = ended_s = monotonic()
+        fatal = found.fatal
+        if fatal is None:
             try:
-                async with self._faults(stack, FaultWatch(tally, self._metrics, watchdog), load_began_s):
-                    load = generator.offer(arrivals, self._duration_s)
-                    await _first(load, self._stop.draining.wait(), generator.crashed())
-            finally:
-                await stop(sampling)
-        load_ended_s = monotonic()
+                began_s, ended_s = await self._load(stack, generator, tally, watchdog, sampler)
+            except MarksError as error:
+                fatal, ended_s = str(error), monotonic()
 
         self.state = "drain"
         log.info("draining", in_flight=tally.in_flight)
-        drain = await self._drain(stack, generator, tally, load_ended_s)
+        drain = await self._drain(stack, generator, tally, monotonic())
         self.state = "over"
         await sampler.look()
         self.used = sampler.document()
         log.info("stopped")
         if before.pending:
             log.warning("ledger_not_judged", reason="somebody else's streams were open when the load began")
-            sampler.unjudged.update(sampler.ends)
-        return self._result(stack, tally, drain, sampler, found, load_ended_s - load_began_s)
+        unjudged = frozenset(sampler.ends) if before.pending else sampler.unjudged
+        programs = Programs(
+            sampler.first.resources, sampler.last.resources, sampler.ends, frozenset(sampler.restarted), unjudged
+        )
+        return self._result(stack, tally, drain, programs, replace(found, fatal=fatal), ended_s - began_s)
 
-    @asynccontextmanager
-    async def _faults(self, stack: Stack, watch: FaultWatch, load_began_s: float) -> AsyncIterator[None]:
-        """Breaks the stack as planned while the load lasts, or follows somebody who does. Leaves when all is healed."""
+    async def _load(
+        self, stack: Stack, generator: Generator, tally: Tally, watchdog: Watchdog, sampler: Sampler
+    ) -> tuple[float, float]:
+        """The load and its faults; returns when it began and when it ended. Leaves when all faults are healed."""
+        settings = self._settings
+        rate_per_s = settings.rate or self._mix.rate_per_s
+        arrivals = schedule.arrivals(self._mix, rate_per_s=rate_per_s, seed=settings.seed)
+        gc.collect()
+        gc.freeze()  # What is there now stays: looking through it again and again held the load up by 50 ms.
+        self.state = "load"
+        log.info("ready", proxy=str(stack.proxy), target=str(stack.target), rate_per_s=rate_per_s)
+        watchdog.start()
+        began_s = monotonic()
+        sampler.begin(began_s)
+        watch = FaultWatch(tally, self._metrics, watchdog)
+        sampling = asyncio.create_task(sampler.run())
+        breaking = asyncio.create_task(self._break(stack, watch, began_s))
+        try:
+            load = generator.offer(arrivals, self._duration_s)
+            await _first(load, self._stop.draining.wait(), generator.crashed(), _failure_of(breaking))
+            ended_s = monotonic()
+            self.state = "healing"
+            await self._until_calm(watch, breaking)
+        finally:
+            await stop(breaking)
+            await stop(sampling)
+        return began_s, ended_s
+
+    async def _break(self, stack: Stack, watch: FaultWatch, began_s: float) -> None:
+        """Breaks the stack as planned, or follows somebody who does. A cancellation heals what is broken here."""
         plan, marks = self._settings.fault_plan(), self._settings.marks
         if marks is not None:
-            following = asyncio.create_task(follow(marks, watch))
-            try:
-                yield
-                await self._healed(watch)
-            finally:
-                await stop(following)
+            await follow(marks, watch)
         elif plan is not None:
             assert stack.faults is not None, "settings check it"
             watch.planned(plan.faults)
-            driving = asyncio.create_task(Driver(plan, stack.faults, watch).run(load_began_s))
-            try:
-                yield
-                if not self._stop.draining.is_set():
-                    await driving
-            finally:
-                await stop(driving)
-        else:
-            yield
+            await Driver(plan, stack.faults, watch).run(began_s)
 
-    async def _healed(self, watch: FaultWatch) -> None:
-        """Waits for the last mark, at most as long as its driver would."""
-        self.state = "healing"
+    async def _until_calm(self, watch: FaultWatch, breaking: "asyncio.Task[None]") -> None:
+        """Waits until every fault has healed; where the load was interrupted, those that are open."""
+        interrupted = self._stop.draining
+        if self._settings.marks is None:
+            if not interrupted.is_set():
+                await _first(_end_of(breaking), interrupted.wait())
+            return  # Whoever ends the task heals.
         with suppress(TimeoutError):
-            async with asyncio.timeout(HEAL_WITHIN_S):
-                while not (watch.is_over or self._stop.draining.is_set()):  # noqa: ASYNC110 -- a file is followed.
-                    await asyncio.sleep(LOOK_EVERY_S)
+            async with asyncio.timeout(CALM_WITHIN_S):
+                while not (watch.is_calm if interrupted.is_set() else watch.is_over) and not self._stop.now.is_set():
+                    await _first(_failure_of(breaking), asyncio.sleep(LOOK_EVERY_S))
 
     async def _drain(self, stack: Stack, generator: Generator, tally: Tally, load_ended_s: float) -> Drain:
-        within_s = self._limits.longest_transaction_s
+        within_s = self._limits.longest_transaction_s + self._mix.longest_think_s
         await _first(generator.settle(within_s), self._stop.now.wait(), generator.crashed())
         pending: tuple[Any, ...] = ()
         if aborted := await generator.abort():
@@ -192,7 +211,7 @@ class SoakRun:
         return Drain(seconds, pending, watched.observed)
 
     def _result(
-        self, stack: Stack, tally: Tally, drain: Drain, sampler: Sampler, found: Preflight, duration_s: float
+        self, stack: Stack, tally: Tally, drain: Drain, programs: Programs, found: Preflight, duration_s: float
     ) -> Result:
         settings = self._settings
         run = Run(
@@ -206,16 +225,35 @@ class SoakRun:
             mix=settings.mix_name(),
             arrivals=self._mix.pattern,
             rate_per_s=settings.rate or self._mix.rate_per_s,
+            link=settings.link_said(),
+            command=self._command,
         )
-        first, last = sampler.first, sampler.last
-        assert first is not None, "it has looked"
-        assert last is not None, "it has looked"
-        programs = Programs(first.resources, last.resources, sampler.ends, frozenset(sampler.unjudged))
-        asked_for = frozenset(settings.scenario)
-        return Result(run, tally, drain, programs, settings.thresholds(), found.unsupported, asked_for, found.fatal)
+        return Result(
+            run,
+            tally,
+            drain,
+            programs,
+            settings.thresholds(),
+            unsupported=found.unsupported,
+            asked_for=frozenset(settings.scenario),
+            fatal=found.fatal,
+            interrupted=self._stop.draining.is_set() and not settings.continuous,
+            faults_expected=settings.marks is not None,
+        )
 
     def _not_ready(self) -> str | None:
         return None if self.state == "load" else f"not under load: {self.state}"
+
+
+async def _end_of(task: "asyncio.Task[None]") -> None:
+    """Waits for a task that goes on when the waiting is cancelled. Raises what it raised."""
+    await asyncio.shield(task)
+
+
+async def _failure_of(task: "asyncio.Task[None]") -> None:
+    """The same, but a task that ends well is no reason to wait no longer."""
+    await _end_of(task)
+    await asyncio.Event().wait()
 
 
 async def _first(*coroutines: Coroutine[Any, Any, object]) -> None:

@@ -13,6 +13,7 @@ from loadgen.faults import plan as fault_plans
 from loadgen.faults.plan import FaultPlan, Kind
 from loadgen.load import mix as mixes
 from loadgen.scenarios import SCENARIOS
+from loadgen.stack_api import RTT_20_MS
 from loadgen.stacks.choices import ProgramChoices
 from loadgen.toml_file import UnusableFileError
 from loadgen.transaction.phases import Limits, Phase
@@ -75,6 +76,8 @@ class SoakSettings(Settings, ProgramChoices):
     metrics_of: tuple[str, ...] = Field((), description="stack external: PROGRAM=URL of a /metrics to watch")
     stack_label: str | None = Field(None, description="stack external: what verdict.json shall call the stack")
     engines: tuple[str, ...] = Field((), description="stack external: client=NAME, server=NAME for verdict.json")
+    link_label: str | None = Field(None, description="stack external: what verdict.json shall say of the link")
+    asked: str | None = Field(None, description="the command line that verdict.json shall name instead of this one")
     link: str | None = Field(
         None,
         description="stacks local and compose: file with a plan of the link, or none (default: 20 ms round trip)",
@@ -112,6 +115,7 @@ class SoakSettings(Settings, ProgramChoices):
     def _fits_together(self) -> Self:
         of_external = (
             "proxy", "target", "server_first", "credentials_file", "metrics_of", "stack_label", "engines", "marks",
+            "link_label", "asked",
         )  # fmt: skip
         if self.stack == "external":
             if self.proxy is None or self.target is None:
@@ -175,9 +179,21 @@ class SoakSettings(Settings, ProgramChoices):
         """What is broken when. Raises ValueError."""
         return None if self.faults is None else fault_plans.read(self.faults)
 
+    def link_said(self) -> str | None:
+        """What the link between the proxies is; None: there is none, or nobody knows."""
+        if self.stack == "external":
+            return self.link_label
+        if self.link == NO_LINK:
+            return None
+        return " ".join(RTT_20_MS) if self.link is None else f"--plan {Path(self.link).name}"
+
     def mix_name(self) -> str:
         """What the mix is called: its name, or that of its file."""
         return Path(self.mix).stem
+
+    def mix_file(self) -> Path | None:
+        """The mix's file; None for one that comes with the package."""
+        return None if self.mix in mixes.names() else Path(self.mix)
 
     @property
     def looks_ahead(self) -> bool:

@@ -178,6 +178,13 @@ class Transaction:
         return self.progress_at_s if self.phase is Phase.BODY else self.phase_since_s
 
     @property
+    def is_near_stall(self) -> bool:
+        """Whether more than half of the stall limit has gone by in silence; an allowance does not count."""
+        if self.phase is None:
+            return False
+        return self.clock() - self.quiet_since_s > self.stall_after_s - self.limits[self.phase].stall_s / 2
+
+    @property
     def has_unread_input(self) -> bool:
         """Whether the kernel has what the transaction waits for, so that it is the generator that is behind."""
         if not self.waits:

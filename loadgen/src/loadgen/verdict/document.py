@@ -52,10 +52,12 @@ def document(result: Result) -> dict[str, Any]:
         },
         "timeouts": dict(tally.timeouts),
         "windows": _windows(result),
+        "late": tally.late,
         "faults": _faults(result),
         "ends": result.programs.ends,
         "ledger": {
             "balanced": None if result.imbalances is None else not any(one.is_open for one in result.imbalances),
+            "unjudged": sorted(result.programs.unjudged),
             "imbalances": [asdict(imbalance) for imbalance in result.imbalances or ()],
         },
         "drain": {
@@ -100,6 +102,9 @@ def _run(result: Result) -> dict[str, Any]:
         "mix": run.mix,
         "arrivals": run.arrivals,
         "rate_per_s": run.rate_per_s,
+        "link": run.link,
+        "command": run.command,
+        "interrupted": result.interrupted,
     }
 
 
@@ -125,10 +130,12 @@ def _faults(result: Result) -> list[dict[str, Any]]:
             "name": fault.name,
             "kind": fault.kind,
             "program": fault.program,
+            "at_s": fault.at_s,
+            "for_s": fault.for_s,
             "from_s": None if fault.from_s is None else round(fault.from_s, 3),
             "to_s": None if fault.to_s is None else round(fault.to_s, 3),
             "recovery_s": fault.recovery_s,
-            "error": "; ".join(fault.errors) or None,
+            "error": "; ".join([*fault.errors, *fault.misbehaved]) or None,
         }
         for fault in result.faults
     ]

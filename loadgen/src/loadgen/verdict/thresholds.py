@@ -8,6 +8,7 @@
     WINDOW.…                     each of these in one kind of time only: quiet, fault or recovery
 
     latency.SCENARIO.P           of one scenario
+    late                         failures of fault and recovery windows that came after every recovery was over
     rescued                      ends of stream that only the rescue brought through
     ledger.imbalances            hops of the FIN ledger that do not balance
     dropped                      transactions that were due and not started
@@ -21,14 +22,16 @@ Rules
 - A threshold on a metric replaces the default ones on that metric.
 - Without faults, the defaults hold the whole run to: no outcome but ok, no timeout, everything drained, the ledger
   balanced. With faults they hold the quiet windows to that, and the whole run to what no fault excuses: no byte wrong,
-  none too many, no end too early, nothing left over.
+  none too many, no end too early, no failure that comes late, nothing left over.
+- A default one on something that this run does not tell (no ledger, no such window) is left out; one that was asked for
+  is not.
 - Some metrics depend on how fast the generator ran: a saturated generator cannot be held against the proxy.
 """
 
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loadgen.scenarios import SCENARIOS
 from loadgen.transaction.outcomes import Outcome
@@ -51,7 +54,7 @@ _WINDOWED_TIMES = frozenset(f"latency.{percentile}" for percentile in PERCENTILE
 _COUNTS = (
     _WINDOWED_COUNTS
     | {f"{window}.{metric}" for window in Window for metric in _WINDOWED_COUNTS}
-    | {"rescued", "ledger.imbalances", "dropped", "offered_per_s", "drain.pending", "generator.blamed"}
+    | {"late", "rescued", "ledger.imbalances", "dropped", "offered_per_s", "drain.pending", "generator.blamed"}
 )
 _TIMES = (
     _WINDOWED_TIMES
@@ -87,6 +90,7 @@ class Threshold:
     metric: str
     operator: str
     bound: float
+    is_default: bool = False
 
     @property
     def depends_on_speed(self) -> bool:
@@ -135,9 +139,9 @@ def defaults(faults: bool = False) -> tuple[Threshold, ...]:
     window = f"{Window.QUIET}." if faults else ""
     wrong = [f"{window}outcome.{outcome} == 0" for outcome in Outcome if outcome is not Outcome.OK]
     late = [f"{window}timeouts.{phase} == 0" for phase in Phase if phase is not Phase.DRAIN]
-    never = [f"outcome.{outcome} == 0" for outcome in _NEVER_EXCUSED] if faults else []
+    never = [*(f"outcome.{outcome} == 0" for outcome in _NEVER_EXCUSED), "late == 0"] if faults else []
     always = [f"timeouts.{Phase.DRAIN} == 0", "drain.pending == 0", "ledger.imbalances == 0"]
-    return tuple(map(parse, [*wrong, *never, *late, *always]))
+    return tuple(replace(parse(one), is_default=True) for one in [*wrong, *never, *late, *always])
 
 
 def with_defaults(asked: Iterable[Threshold], faults: bool = False) -> tuple[Threshold, ...]:

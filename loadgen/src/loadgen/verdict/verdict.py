@@ -1,12 +1,13 @@
 """What a run came to, and the verdict.
 
 Rules, in this order
-- A violated threshold on correctness (a wrong outcome other than a timeout, a rescued end, an unbalanced ledger), or a
-  fault that did not heal, fails.
+- A violated threshold on correctness (a wrong outcome other than a timeout, a rescued end, an unbalanced ledger), a
+  fault that did not heal, or a program that misbehaved or was restarted by nobody, fails.
 - A saturated generator makes everything else inconclusive: what was late was late because of us.
 - Any other violated threshold fails.
 - Inconclusive is a run that proves nothing: nothing was measured; a scenario, a phase or a fault that was asked for
-  never happened; a threshold on something that was not measured; arrivals that were dropped.
+  never happened; no quiet time behind the last fault; a threshold on something that was not measured; arrivals that
+  were dropped.
 - Otherwise it passes.
 """
 
@@ -24,12 +25,10 @@ from loadgen.measure.windows import FaultRecord
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
 from loadgen.transaction.transaction import Window
-from loadgen.verdict.thresholds import PERCENTILES, Judged, Threshold, defaults, judge
+from loadgen.verdict.thresholds import PERCENTILES, Judged, Threshold, judge
 
 SATURATED_LAG_S = 0.25
 """A generator that starts one transaction in a hundred later than this is saturated. It is S/4 of the shortest S."""
-
-USUAL = frozenset(threshold.expression for threshold in (*defaults(), *defaults(faults=True)))
 
 
 @unique
@@ -57,6 +56,10 @@ class Run:
     mix: str = "unknown"
     arrivals: str = "constant"
     rate_per_s: float = 0.0
+    link: str | None = None
+    """The link between the proxies, as it was asked for; None: there is none, or nobody knows."""
+    command: str | None = None
+    """The command line that asked for the run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,9 @@ class Programs:
     first: Mapping[str, Resources] = field(default_factory=dict)
     last: Mapping[str, Resources] = field(default_factory=dict)
     ends: Ledger = field(default_factory=dict)
+    restarted: frozenset[str] = frozenset()
     unjudged: frozenset[str] = frozenset()
-    """Whose ledger says nothing: they were restarted, or had somebody else's streams in the middle of it."""
+    """Whose ledger says nothing: they were restarted, did not answer, or had somebody else's streams in it."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class Result:
     """Scenarios that were asked for by name."""
     fatal: str | None = None
     """Why there was no load at all."""
+    interrupted: bool = False
+    """Whether a signal ended the load early."""
+    faults_expected: bool = False
+    """Whether somebody was to tell of faults."""
 
     @property
     def verdict(self) -> Verdict:
@@ -123,21 +131,23 @@ class Result:
 
     @cached_property
     def imbalances(self) -> tuple[Imbalance, ...] | None:
-        """What the FIN ledger lacks, ends that were given up among it; None where nobody keeps one."""
-        return diagnose(self.programs.ends, self.programs.unjudged) if self.programs.ends else None
+        """What the FIN ledger lacks, ends that were given up among it; None where there is none that can be judged."""
+        programs = self.programs
+        return diagnose(programs.ends, programs.unjudged) if set(programs.ends) - programs.unjudged else None
 
     @cached_property
     def judged(self) -> tuple[Judged, ...]:
-        """Every threshold, and what was measured. A default one on what this stack does not tell is left out."""
+        """Every threshold, and what was measured. A default one on what this run does not tell is left out."""
         found = judge(self.thresholds, self._measured())
-        return tuple(one for one in found if one.value is not None or one.threshold.expression not in USUAL)
+        return tuple(one for one in found if one.value is not None or not one.threshold.is_default)
 
     @cached_property
     def _judgement(self) -> tuple[Verdict, list[str]]:
         violated = [judged for judged in self.judged if judged.value is not None and not judged.ok]
         correctness = [judged for judged in violated if not judged.threshold.depends_on_speed]
-        reasons = [*map(_reason, violated), *self._not_healed(), *self._hops()]
-        if correctness or self._not_healed():
+        broken = [*self._not_healed(), *self._misbehaved()]
+        reasons = [*map(_reason, violated), *broken, *self._hops()]
+        if correctness or broken:
             return Verdict.FAIL, reasons
         if self.saturated:
             own = f"the generator was saturated: 1 % of the transactions started {self.lag_p99_s:.2f} s late or later"
@@ -148,7 +158,19 @@ class Result:
         return (Verdict.INCONCLUSIVE, [*vacuous, *reasons]) if vacuous else (Verdict.PASS, [])
 
     def _not_healed(self) -> list[str]:
-        return [f"fault {fault.name} did not heal: {'; '.join(fault.errors)}" for fault in self.faults if fault.is_open]
+        return [
+            f"fault {fault.name} did not heal: {'; '.join(fault.errors) or 'nobody said that it had'}"
+            for fault in self.faults
+            if fault.is_open and (fault.errors or not self.interrupted)
+        ]
+
+    def _misbehaved(self) -> list[str]:
+        """Programs that did not do what a fault asks of them, or ended for no reason that is known."""
+        told = [f"fault {fault.name}: {reason}" for fault in self.faults for reason in fault.misbehaved]
+        excused = {fault.program for fault in self.faults}
+        return told + [
+            f"{program} was restarted, and no fault did that" for program in sorted(self.programs.restarted - excused)
+        ]
 
     def _hops(self) -> list[str]:
         return [imbalance.text for imbalance in self.imbalances or ()]
@@ -173,7 +195,7 @@ class Result:
         reasons = [f"{one.threshold.expression}: nothing was measured" for one in self.judged if one.value is None]
         for judged in self.judged:
             phase = judged.threshold.phase
-            if phase and judged.threshold.expression not in USUAL and not self._happened(phase):
+            if phase and not judged.threshold.is_default and not self._happened(phase):
                 reasons.append(f"{judged.threshold.expression}: phase {phase} never happened")
         return reasons
 
@@ -182,22 +204,26 @@ class Result:
         return bool(tally.phases[phase].count or tally.timeouts[phase] or tally.stalls[phase].count)
 
     def _vacuous_faults(self) -> list[str]:
-        reasons = []
+        windows = self.tally.windows
+        reasons = ["nobody said which faults there were"] if self.faults_expected and not windows.are_planned else []
         for fault in self.faults:
-            if fault.errors:
+            if fault.is_open:
+                reasons.append(f"fault {fault.name} was open when the run was interrupted")
+            elif fault.errors:
                 reasons.append(f"fault {fault.name} could not be done: {'; '.join(fault.errors)}")
             elif fault.from_s is None:
                 reasons.append(f"fault {fault.name} never happened")
             elif not fault.touched:
                 reasons.append(f"fault {fault.name} touched no transaction")
-        if self.faults and not self.tally.by_window[Window.QUIET].completed:
-            reasons.append("there was no quiet time: no transaction completed outside of faults and recoveries")
+        if self.faults and not windows.quiet_since_last:
+            reasons.append("there was no quiet time behind the last fault: nothing shows that all was well again")
         return reasons
 
     def _measured(self) -> dict[str, float | None]:
         tally, counts = self.tally, self.tally.scenarios.values()
         measured: dict[str, float | None] = {
             "timeouts": sum(tally.timeouts.values()),
+            "late": tally.late,
             "rescued": rescued(self.programs.ends) if self.programs.ends else None,
             "ledger.imbalances": None if self.imbalances is None else sum(one.is_open for one in self.imbalances),
             "dropped": sum(count.dropped for count in counts),
@@ -214,9 +240,10 @@ class Result:
         for name, scenario in tally.scenarios.items():
             measured |= _percentiles(f"latency.{name}", scenario.latencies)
         for window, count in tally.by_window.items():
-            measured[f"{window}.completed"] = count.completed
-            measured |= _counts(f"{window}.", count.outcomes, count.stalls, count.timeouts)
-            measured |= _percentiles(f"{window}.latency", count.latencies)
+            if count.outcomes.total():  # Of a time that there was not, nothing is known.
+                measured[f"{window}.completed"] = count.completed
+                measured |= _counts(f"{window}.", count.outcomes, count.stalls, count.timeouts)
+                measured |= _percentiles(f"{window}.latency", count.latencies)
         return measured
 
 

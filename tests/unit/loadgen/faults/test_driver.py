@@ -1,6 +1,7 @@
 """The driver: what it does to a stack, in which order, and that it always undoes it. Time is the test's."""
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,20 +10,22 @@ import pytest
 from loadgen.faults.driver import Driver
 from loadgen.faults.plan import Fault, FaultPlan
 from loadgen.link.plan import Window
-from loadgen.stack_api import StackError
+from loadgen.stack_api import ProgramEndedBadlyError, StackError
 
 LOSS = {"kind": "loss", "loss": 0.05, "at_s": 1, "for_s": 4}
 HOLE = {"kind": "blackhole", "at_s": 2, "for_s": 1}
+REAL_SLEEP = asyncio.sleep
 KILL = {"kind": "kill", "program": "proxy-server", "at_s": 6, "for_s": 1}
 
 
 class Diary:
     """A stack and a listener that write down what happens, and a clock that only moves when everybody waits."""
 
-    def __init__(self, fails: str = "") -> None:
+    def __init__(self, fails: str = "", error: Callable[[str], StackError] = StackError) -> None:
         self.lines: list[str] = []
         self.now_s = 0.0
         self.fails = fails
+        self.error = error
 
     # ---- a stack
 
@@ -67,12 +70,15 @@ class Diary:
     def failed(self, name: str, reason: str) -> None:
         self._write(f"failed {name}: {reason}")
 
+    def misbehaved(self, name: str, reason: str) -> None:
+        self._write(f"misbehaved {name}: {reason}")
+
     # ----
 
     async def _do(self, what: str) -> None:
         self._write(what)
         if self.fails and what.startswith(self.fails):
-            raise StackError("it does not want to")
+            raise self.error("it does not want to")
 
     def _write(self, what: str) -> None:
         self.lines.append(f"{self.now_s:g} {what}")
@@ -90,17 +96,16 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             sleepers.append((diary.now_s + seconds, woken))
             await woken
 
-        real_sleep = asyncio.sleep
         monkeypatch.setattr(asyncio, "sleep", sleep)
         plan = FaultPlan.model_validate({"fault": faults})
         task = asyncio.create_task(Driver(plan, diary, diary, ahead_s, clock=lambda: diary.now_s).run(0.0))
         while not task.done():
             for _ in range(20):
-                await real_sleep(0)
+                await REAL_SLEEP(0)
             if sleepers:
                 sleepers.sort(key=lambda sleeper: sleeper[0])
                 at_s, woken = sleepers.pop(0)
-                diary.now_s = max(diary.now_s, at_s)
+                diary.now_s = max(math.nextafter(diary.now_s, math.inf), at_s)  # Time never stands still.
                 woken.set_result(None)
         await task
         return diary.lines
@@ -149,6 +154,8 @@ async def test_a_rebind(drive: Callable[..., Any]) -> None:
 async def test_a_fault_is_announced_ahead(drive: Callable[..., Any]) -> None:
     lines = await drive(Diary(), KILL, ahead_s=0.15)
     assert lines[:2] == ["5.85 began kill", "6 kill proxy-server"]
+    lines = await drive(Diary(), {**KILL, "at_s": 0}, ahead_s=0.15)
+    assert lines[:2] == ["0 began kill", "0.15 kill proxy-server"], "however early it is"
 
 
 async def test_a_fault_that_cannot_be_done_is_undone_all_the_same(drive: Callable[..., Any]) -> None:
@@ -159,18 +166,48 @@ async def test_a_fault_that_cannot_be_done_is_undone_all_the_same(drive: Callabl
     assert "3 healed blackhole" in lines
 
 
+async def test_a_program_that_does_not_drain_is_to_blame_and_is_started_all_the_same(drive: Callable[..., Any]) -> None:
+    diary = Diary(fails="stop", error=lambda why: ProgramEndedBadlyError("proxy-server", -9, why))
+    lines = await drive(diary, {"kind": "drain", "program": "proxy-server", "at_s": 6})
+    assert lines[-3].startswith("6 misbehaved drain: proxy-server ended badly, with exit code -9")
+    assert lines[-2:] == ["6 start proxy-server", "6 healed drain"]
+
+
+async def test_a_program_suffers_one_fault_after_the_other(drive: Callable[..., Any]) -> None:
+    """A drain takes as long as it takes: what was planned behind it waits."""
+    diary = Diary()
+
+    async def stop(program: str, *, at_once: bool) -> None:
+        diary.now_s += 10.0
+
+    diary.stop = stop  # type: ignore[method-assign]
+    lines = await drive(diary, {"kind": "drain", "program": "proxy-server", "at_s": 1}, KILL)
+    assert lines == [
+        "1 began drain", "11 start proxy-server", "11 healed drain",
+        "11 began kill", "11 kill proxy-server", "12 start proxy-server", "12 healed kill",
+    ]  # fmt: skip
+
+
 async def test_a_program_that_does_not_come_back(drive: Callable[..., Any]) -> None:
     lines = await drive(Diary(fails="start"), KILL)
     assert lines[-2:] == ["7 start proxy-server", "7 failed kill: it does not want to"]
 
 
-async def test_a_cancelled_driver_heals_what_is_open() -> None:
+@pytest.mark.parametrize(
+    ("ahead_s", "until", "then"),
+    [
+        (0.0, "0 link {'blackhole': True}", ["0 link as it was", "0 healed blackhole"]),
+        (1000.0, "0 began blackhole", ["0 healed blackhole"]),
+    ],
+    ids=["in the middle", "announced only"],
+)
+async def test_a_cancelled_driver_heals_what_is_open(ahead_s: float, until: str, then: list[str]) -> None:
     diary = Diary()
     plan = FaultPlan.model_validate({"fault": [{**HOLE, "at_s": 0, "for_s": 1000}]})
-    task = asyncio.create_task(Driver(plan, diary, diary).run(asyncio.get_running_loop().time() - 1))
-    while "0 link {'blackhole': True}" not in diary.lines:  # noqa: ASYNC110 -- a list sets no event.
+    task = asyncio.create_task(Driver(plan, diary, diary, ahead_s).run(asyncio.get_running_loop().time() - 1))
+    while until not in diary.lines:  # noqa: ASYNC110 -- a list sets no event.
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert diary.lines[-2:] == ["0 link as it was", "0 healed blackhole"]
+    assert diary.lines[diary.lines.index(until) + 1 :] == then

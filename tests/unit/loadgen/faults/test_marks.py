@@ -1,13 +1,14 @@
 """Marks travel through a file as they were told."""
 
 import asyncio
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from loadgen.faults import marks as marks_module
-from loadgen.faults.marks import MarksFile, follow, pass_on
+from loadgen.faults.marks import MarksError, MarksFile, follow, pass_on
 from loadgen.faults.plan import Fault, FaultPlan
 
 PLAN = FaultPlan.model_validate(
@@ -33,6 +34,9 @@ class Heard:
 
     def failed(self, name: str, reason: str) -> None:
         self.all.append(("failed", name, reason))
+
+    def misbehaved(self, name: str, reason: str) -> None:
+        self.all.append(("misbehaved", name, reason))
         self.last.set()
 
 
@@ -44,9 +48,31 @@ async def test_through_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     told.began("loss")
     told.healed("loss")
     told.failed("loss", "as it were")
+    told.misbehaved("loss", "its program")
     await asyncio.wait_for(heard.last.wait(), 10)
     following.cancel()
-    assert heard.all == [PLAN.faults, ("began", "loss"), ("healed", "loss"), ("failed", "loss", "as it were")]
+    assert heard.all == [
+        PLAN.faults, ("began", "loss"), ("healed", "loss"), ("failed", "loss", "as it were"),
+        ("misbehaved", "loss", "its program"),
+    ]  # fmt: skip
+
+
+def test_another_user_can_read_it(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        MarksFile(tmp_path)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "marks.jsonl").stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("text", ["{", '{"began": 1}', '"began"'])
+async def test_what_cannot_be_followed_is_said(tmp_path: Path, text: str) -> None:
+    (tmp_path / "marks.jsonl").write_text(text + "\n")
+    with pytest.raises(MarksError, match=r"marks\.jsonl: .* is not a mark"):
+        await follow(tmp_path, Heard())
+    with pytest.raises(MarksError, match="No such file"):
+        await follow(tmp_path / "none", Heard())
 
 
 def test_a_new_file_is_empty(tmp_path: Path) -> None:

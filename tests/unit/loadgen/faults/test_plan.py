@@ -1,5 +1,6 @@
 """Fault plans: what can be written, what it means, and what is refused in words."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,8 @@ def test_in_order_of_time_each_with_a_name_and_a_bound() -> None:
         (Kind.LOSS, {"program": "proxy-server"}, "is of the link and takes no program"),
         (Kind.LOSS, {"at_s": -1}, "greater than or equal to 0"),
         (Kind.LOSS, {"why": "not"}, "Extra inputs are not permitted"),
+        (Kind.LOSS, {"loss": 0}, "loss with loss = 0 changes nothing"),
+        (Kind.THROTTLE, {"rate_mbit_s": math.inf}, "changes nothing"),
         (Kind.KILL, {"program": "sshd"}, "needs program, one of proxy-client"),
         (Kind.KILL, {"direction": "server_to_client"}, "takes no direction"),
         (Kind.DRAIN, {"for_s": 3}, "drain does not take for_s"),
@@ -84,13 +87,23 @@ def test_one_fault_a_program_at_a_time() -> None:
     pause, kill = least(Kind.PAUSE), least(Kind.KILL)
     plan(pause, {**kill, "at_s": 7.1})
     plan(pause, {**kill, "program": "proxy-client"})
-    with pytest.raises(ValueError, match="kill of proxy-server at 7 s begins before its pause is over"):
+    with pytest.raises(ValueError, match="kill of proxy-server at 7 s begins before the pause of proxy-server is over"):
         plan(pause, {**kill, "at_s": 7})
+
+
+def test_what_the_link_does_adds_up_but_a_link_that_is_away_does_nothing() -> None:
+    loss, kill = least(Kind.LOSS), {**least(Kind.KILL), "program": "link"}
+    assert plan(loss, least(Kind.DELAY)).needs_link
+    with pytest.raises(ValueError, match="kill of link at 6 s begins before the loss of link is over"):
+        plan(loss, {**kill, "at_s": 6})
+    assert plan({**kill, "at_s": 60}).needs_link
 
 
 def test_names_are_unique() -> None:
     with pytest.raises(ValueError, match="two faults have the name nap"):
         plan({**least(Kind.LOSS), "name": "nap"}, {**least(Kind.DELAY), "name": "nap"})
+    with pytest.raises(ValueError, match="two faults have the name kill"):
+        plan({**least(Kind.PAUSE), "name": "kill"}, {**least(Kind.KILL), "at_s": 60})
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def test_only_this_run_counts() -> None:
     assert total(made) == (0, 0)
     made.take(5, seen(15, 15))
     assert total(made) == (5, 6)
-    assert made.unjudged == set()
+    assert not made.restarted
+    assert not made.unjudged
 
 
 def test_a_program_that_was_restarted_began_at_zero() -> None:
@@ -41,7 +42,7 @@ def test_a_program_that_was_restarted_began_at_zero() -> None:
     made.take(5, seen(14, 14))
     made.take(10, seen(20, 19, instance=2.0))
     assert total(made) == (24, 23)
-    assert made.unjudged == {"proxy-client"}
+    assert made.restarted == made.unjudged == {"proxy-client"}
 
 
 def test_a_program_that_does_not_answer_for_a_while() -> None:
@@ -50,6 +51,16 @@ def test_a_program_that_does_not_answer_for_a_while() -> None:
     made.take(5, Snapshot({}, {}, {}))
     made.take(10, seen(12, 12))
     assert total(made) == (2, 2)
+
+
+def test_a_program_that_misses_the_first_look_or_the_last_is_not_judged() -> None:
+    """What it counted before or after is not known, and would look like ends that came from nowhere."""
+    nothing = Snapshot({}, {}, {})
+    for looks in ([nothing, seen(9, 9), seen(12, 12)], [seen(9, 9), seen(12, 12), nothing]):
+        made = sampler()
+        for look in looks:
+            made.take(0, look)
+        assert made.unjudged == {"proxy-client"}
 
 
 def test_series_stay_short_and_even() -> None:

@@ -23,7 +23,19 @@ def test_a_fault_from_its_begin_to_its_end() -> None:
     made.healed("fault 0", 12.0)
     assert made.at(12.0) is made.at(16.9) is Window.RECOVERY
     assert made.at(17.0) is Window.QUIET
-    assert made.faults["fault 0"].touched == 2
+
+
+def test_what_is_due_is_counted() -> None:
+    made = windows((None, None))
+    assert made.of_due(1.0) is Window.QUIET
+    assert made.quiet_since_last == 1
+    made.began("fault 0", 10.0)
+    made.of_due(11.0)
+    made.healed("fault 0", 12.0)
+    made.of_due(13.0)
+    assert (made.faults["fault 0"].touched, made.quiet_since_last) == (2, 0)
+    made.of_due(18.0)
+    assert (made.faults["fault 0"].touched, made.quiet_since_last) == (2, 1)
 
 
 def test_fault_goes_before_recovery() -> None:

@@ -147,6 +147,8 @@ class _Drawn:
             mix="small",
             arrivals="constant",
             rate_per_s=float(RATE_PER_S),
+            link="--delay-ms 10",
+            command="loadgen soak --mix small --faults rough.toml --threshold 'quiet.latency.p99 < 250ms' --report x",
         )
         completed = sum(count.completed for count in self.tally.scenarios.values())
         ends = _ends(completed, lost=1 if self._faults else 0)

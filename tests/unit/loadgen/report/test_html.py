@@ -76,7 +76,8 @@ def test_it_says_what_an_operator_asks_for() -> None:
         "tunnel_half_closed_streams {role=server, direction=target_to_client}",
         "connection 2, stream 1033, quic stream 4132, target to client, unconfirmed, 41.2 s old",
         "the proxy closes both directions",
-        "loadgen soak", "--faults PLAN.toml", "--threshold 'quiet.latency.p99 < 250ms'", "--seed 1",
+        "loadgen soak", "--faults rough.toml", "faults.toml, beside this report",
+        "--threshold 'quiet.latency.p99 < 250ms'", "--seed 1",
         "180 more", "Another 33 are in anomalies.jsonl",
     ):  # fmt: skip
         assert said in text, said
@@ -93,11 +94,15 @@ def test_a_calm_run_says_that_it_was_calm() -> None:
 
 
 def test_what_a_fault_excused_is_not_marked_as_wrong() -> None:
-    document = RICH.document | {"verdict": "pass", "thresholds": [], "ledger": {"balanced": True, "imbalances": []}}
+    document = RICH.document | {
+        "verdict": "pass",
+        "thresholds": [],
+        "ledger": {"balanced": True, "unjudged": ["proxy-server"], "imbalances": []},
+    }
     document["drain"] = {"complete": True, "observed": True, "seconds": 1.0, "pending": []}
     page = _page(document, RICH.timeline)
     assert "✕" not in page.text
-    assert "Programs that were started anew are not judged" in page.text
+    assert "Not judged: proxy-server, restarted or out of reach meanwhile" in page.text
 
 
 def test_what_an_older_verdict_does_not_have_is_said() -> None:

@@ -33,13 +33,14 @@ class Scene:
     tally: Tally
     watchdog: Watchdog
     registry: CollectorRegistry
+    metrics: SoakMetrics
     watch: FaultWatch
     now_s: float = 0.0
 
-    def transaction(self) -> Transaction:
+    def transaction(self, think_s: float = 0.0) -> Transaction:
         arrival = Arrival(0, 0.0, "get", seed=1, size_bytes=1)
         made = Transaction(arrival, Limits.default(), self.tally, 0.0, lambda: self.now_s)
-        made.enter(Phase.TTFB)
+        made.enter(Phase.TTFB, allowance_s=think_s)
         self.watchdog.watch(made)
         return made
 
@@ -56,7 +57,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         tally.load_begins(0.0)
         watchdog = Watchdog(tally.loop_lag)
         watch = FaultWatch(tally, metrics, watchdog, clock=lambda: made.now_s)
-        made = Scene(tally, watchdog, registry, watch)
+        made = Scene(tally, watchdog, registry, metrics, watch)
         watch.planned(PLAN.faults)
         yield made
 
@@ -72,12 +73,22 @@ def test_the_gauge_counts_what_is_active(scene: Scene) -> None:
 
 
 def test_what_was_under_way_belongs_to_the_fault_unless_it_was_stalled_before(scene: Scene) -> None:
-    going, stalled, over = scene.transaction(), scene.transaction(), scene.transaction()
+    stalled, near, over = scene.transaction(), scene.transaction(), scene.transaction()
     stalled.stall()
     scene.watchdog.release(over)
+    scene.now_s = 1.6  # Of the 3 s of ttfb.
+    going = scene.transaction()
     scene.watch.began("pause")
-    assert (going.window, stalled.window, over.window) == (Window.FAULT, Window.QUIET, Window.QUIET)
-    assert scene.tally.windows.faults["pause"].touched == 2
+    windows = [transaction.window for transaction in (going, stalled, near, over)]
+    assert windows == [Window.FAULT, Window.QUIET, Window.QUIET, Window.QUIET]
+    assert scene.tally.windows.faults["pause"].touched == 3
+
+
+def test_a_think_time_is_no_silence(scene: Scene) -> None:
+    thinking = scene.transaction(think_s=10.0)
+    scene.now_s = 9.0
+    scene.watch.began("pause")
+    assert thinking.window is Window.FAULT
 
 
 def test_windows_follow_the_marks(scene: Scene) -> None:
@@ -98,5 +109,13 @@ def test_it_is_over_when_every_fault_is(scene: Scene) -> None:
     assert not watch.is_over
     watch.failed("pause 2", "it does not wake up")
     assert not watch.is_over, "it may still be healed"
+    assert not watch.is_calm
     watch.healed("pause 2")
     assert watch.is_over
+    assert watch.is_calm
+
+
+def test_nothing_is_over_before_anybody_has_said_what_there_is(scene: Scene) -> None:
+    watch = FaultWatch(scene.tally, scene.metrics, scene.watchdog)
+    scene.tally.windows.are_planned = False
+    assert not watch.is_over

@@ -36,10 +36,12 @@ def test_what_is_asked_for_inside_is_what_was_asked_for_here() -> None:
     asked += ["--arrivals", "poisson", "--warm-up", "3s"]
     asked += ["--scenario", "get", "--threshold", "stalls == 0", "--stall", "body=1s", "--timeout", "ttfb=2s"]
     here = read("--stack", "compose", *asked)
-    inside = read(*arguments_inside(here, Compose(), "abc", here.mix))
+    inside = read(*arguments_inside(here, Compose(), "abc", here.mix, "loadgen soak --as-asked"))
     assert inside.stack == "external"
     assert inside.stack_label == "compose"
     assert inside.revision == "abc"
+    assert inside.asked == "loadgen soak --as-asked"
+    assert inside.link_said() == here.link_said() == "--delay-ms 10"
     assert not inside.looks_ahead
     for name in (
         "duration", "rate", "mix", "seed", "max_in_flight", "scenario", "threshold", "stall", "timeout", "arrivals",

@@ -72,8 +72,10 @@ def test_defaults_with_faults() -> None:
         {f"quiet.outcome.{outcome} == 0" for outcome in Outcome if outcome is not Outcome.OK}
         | {f"quiet.timeouts.{phase} == 0" for phase in Phase if phase is not Phase.DRAIN}
         | {f"outcome.{outcome} == 0" for outcome in (Outcome.CORRUPT, Outcome.EXCESS, Outcome.EOF_PREMATURE)}
-        | {"timeouts.drain == 0", "drain.pending == 0", "ledger.imbalances == 0"}
+        | {"late == 0", "timeouts.drain == 0", "drain.pending == 0", "ledger.imbalances == 0"}
     )
+    assert all(threshold.is_default for threshold in defaults(faults=True))
+    assert not parse("late == 0").is_default
 
 
 @pytest.mark.parametrize("metric", ["quiet.outcome.reset", "fault.stalls.body", "recovery.failed", "quiet.completed"])

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -70,12 +71,11 @@ def result(
     thresholds: Iterable[Threshold] = (),
     drain: Drain = DRAINED,
     ends: Ledger | None = None,
-    unsupported: dict[str, str] | None = None,
-    asked_for: frozenset[str] = frozenset(),
-    fatal: str | None = None,
+    programs: Programs | None = None,
+    **further: Any,
 ) -> Result:
-    held_to = with_defaults(thresholds, faults=bool(story.tally.windows.faults))
-    return Result(RUN, story.tally, drain, Programs(ends=ends or {}), held_to, unsupported or {}, asked_for, fatal)
+    held_to = with_defaults(thresholds, faults=story.tally.windows.are_planned)
+    return Result(RUN, story.tally, drain, programs or Programs(ends=ends or {}), held_to, **further)
 
 
 def test_pass(story: Story) -> None:
@@ -196,7 +196,7 @@ def test_failures_in_a_fault_window_are_excused(story: Story) -> None:
     story.ends("get", Outcome.TIMEOUT)
     story.now_s += 5.0
     story.ends("get")
-    judged = result(story)
+    judged = result(story, [parse("late == 0")])
     assert (judged.verdict, judged.reasons) == (Verdict.PASS, [])
     windows = {window: dict(+count.outcomes) for window, count in judged.tally.by_window.items()}
     assert windows == {"quiet": {"ok": 3}, "fault": {"reset": 1}, "recovery": {"timeout": 1}}
@@ -209,7 +209,23 @@ def test_what_no_fault_excuses(story: Story, outcome: Outcome) -> None:
     with_fault(story, from_s=0.0)
     story.ends("get", outcome)
     story.tally.windows.healed("hole", story.now_s)
-    assert result(story).reasons == [f"outcome.{outcome} == 0: was 1"]
+    assert f"outcome.{outcome} == 0: was 1" in result(story).reasons
+    assert result(story).verdict is Verdict.FAIL
+
+
+def test_a_failure_that_comes_after_every_recovery_is_not_excused(story: Story) -> None:
+    """The founding bug under a fault: what was due in its time hangs, and ends long after all is well again."""
+    with_fault(story, from_s=0.0)
+    late, in_time = story.begins("get"), story.begins("get")
+    story.tally.windows.healed("hole", 1.0)
+    story.now_s = 5.9
+    story.tally.ended(in_time, Outcome.TIMEOUT, "as told")
+    story.now_s = 6.1
+    story.tally.ended(late, Outcome.EOF_MISSING, "as told")
+    story.ends("get")
+    story.ends("upload")
+    judged = result(story)
+    assert (judged.verdict, judged.reasons) == (Verdict.FAIL, ["late == 0: was 1"])
 
 
 def test_a_failure_in_quiet_time_is_not_excused_by_a_fault_elsewhere(story: Story) -> None:
@@ -219,7 +235,8 @@ def test_a_failure_in_quiet_time_is_not_excused_by_a_fault_elsewhere(story: Stor
     story.ends("get", Outcome.RESET)
     story.now_s += 5.0
     story.ends("get", Outcome.RESET)
-    assert result(story).reasons == ["quiet.outcome.reset == 0: was 1"]
+    assert "quiet.outcome.reset == 0: was 1" in result(story).reasons
+    assert result(story).verdict is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -229,6 +246,7 @@ def test_a_failure_in_quiet_time_is_not_excused_by_a_fault_elsewhere(story: Stor
         ({"from_s": 0.0, "to_s": 1.0}, "no link", Verdict.INCONCLUSIVE, "fault hole could not be done: no link"),
         ({"from_s": 0.0, "to_s": 1.0}, None, Verdict.INCONCLUSIVE, "fault hole touched no transaction"),
         ({"from_s": 0.0}, "not ready", Verdict.FAIL, "fault hole did not heal: not ready"),
+        ({"from_s": 0.0}, None, Verdict.FAIL, "fault hole did not heal: nobody said that it had"),
     ],
 )
 def test_a_fault_that_did_not_go_as_planned(
@@ -243,14 +261,77 @@ def test_a_fault_that_did_not_go_as_planned(
     assert reason in judged.reasons
 
 
-def test_a_run_without_quiet_time_proves_nothing(story: Story) -> None:
-    with_fault(story, from_s=0.0)
+def test_a_run_without_quiet_time_behind_its_last_fault_proves_nothing(story: Story) -> None:
     story.ends("get")
     story.ends("upload")
+    with_fault(story)
+    story.tally.windows.began("hole", story.now_s)
+    story.ends("get")
     story.tally.windows.healed("hole", story.now_s)
     judged = result(story)
     assert judged.verdict is Verdict.INCONCLUSIVE
-    assert "there was no quiet time" in judged.reasons[0]
+    assert "there was no quiet time behind the last fault" in judged.reasons[0]
+    story.now_s += 5.1
+    story.ends("get")
+    assert result(story).verdict is Verdict.PASS
+
+
+def test_an_interrupted_run_does_not_blame_anybody_for_the_fault_that_was_open(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    with_fault(story, from_s=0.0)
+    judged = result(story, interrupted=True)
+    assert judged.verdict is Verdict.INCONCLUSIVE
+    assert "fault hole was open when the run was interrupted" in judged.reasons
+
+
+def test_a_program_that_misbehaves_under_a_fault_fails(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    fault = with_fault(story, from_s=0.0, to_s=1.0)
+    fault.misbehaved.append("its drain did not end")
+    judged = result(story)
+    assert judged.verdict is Verdict.FAIL
+    assert judged.reasons == ["fault hole: its drain did not end"]
+    assert document_of(judged)["faults"][0]["error"] == "its drain did not end"
+
+
+def test_a_program_that_was_restarted_by_nobody_fails(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    judged = result(story, programs=Programs(restarted=frozenset({"proxy-client"})))
+    assert judged.reasons == ["proxy-client was restarted, and no fault did that"]
+    assert judged.verdict is Verdict.FAIL
+    fault = FaultRecord("kill", "kill", "proxy-client", 0.0, from_s=0.0, to_s=0.0, touched=1)
+    story.tally.windows.plan([fault])
+    story.ends("get")
+    assert result(story, programs=Programs(restarted=frozenset({"proxy-client"}))).verdict is Verdict.PASS
+
+
+def test_faults_that_nobody_told_of_prove_nothing(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    judged = result(story, faults_expected=True)
+    assert (judged.verdict, judged.reasons) == (Verdict.INCONCLUSIVE, ["nobody said which faults there were"])
+
+
+def test_what_was_asked_for_is_not_left_out_where_the_default_is(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    for expression in ("ledger.imbalances == 0", "fault.failed == 0", "recovery.outcome.reset == 0"):
+        judged = result(story, [parse(expression)])
+        assert judged.verdict is Verdict.INCONCLUSIVE
+        assert judged.reasons == [f"{expression}: nothing was measured"]
+
+
+def test_a_ledger_that_cannot_be_judged_is_neither_balanced_nor_not(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    ends = {"proxy-client": {"target_to_client": {"received": 9, "forwarded": 9, "confirmed": 2, "rescued": 0}}}
+    judged = result(story, programs=Programs(ends=ends, unjudged=frozenset(ends)))
+    assert judged.verdict is Verdict.PASS
+    assert document_of(judged)["ledger"] == {"balanced": None, "unjudged": ["proxy-client"], "imbalances": []}
+    assert result(story, ends=ends).verdict is Verdict.FAIL
 
 
 def test_a_threshold_on_a_phase_that_never_happened_is_inconclusive(story: Story) -> None:
@@ -284,7 +365,7 @@ def test_an_unbalanced_ledger_fails_and_names_the_hop(story: Story, monkeypatch:
     story.ends("get")
     story.ends("upload")
     assert result(story).verdict is Verdict.PASS, "nobody keeps a ledger"
-    judged = result(story, ends={"proxy-client": {}})
+    judged = result(story, ends={"proxy-client": {}, "proxy-server": {}})
     assert judged.verdict is Verdict.FAIL
     assert judged.reasons == ["ledger.imbalances == 0: was 1", "3 ends were lost on the way"]
     assert document_of(judged)["ledger"]["imbalances"][0]["missing"] == 3
@@ -324,8 +405,8 @@ def test_the_document(story: Story) -> None:
 
     assert list(document) == [
         "schema", "verdict", "reasons", "run", "totals", "offered_per_s", "outcomes", "scenarios", "unsupported",
-        "phases", "stalls", "timeouts", "windows", "faults", "ends", "ledger", "drain", "generator", "thresholds",
-        "resources",
+        "phases", "stalls", "timeouts", "windows", "late", "faults", "ends", "ledger", "drain", "generator",
+        "thresholds", "resources",
     ]  # fmt: skip
     assert document["schema"] == 1
     assert document["verdict"] == "fail"
@@ -340,6 +421,9 @@ def test_the_document(story: Story) -> None:
         "mix": "unknown",
         "arrivals": "constant",
         "rate_per_s": 0.0,
+        "link": None,
+        "command": None,
+        "interrupted": False,
     }
     assert document["unsupported"] == {"eof_gated": "half-close"}
     assert document["totals"] == {"scheduled": 3, "started": 2, "dropped": 1, "completed": 2}
