@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
-from proxies import PROXIES, find, http_target
+from proxies import PROXIES, http_target, must_be_installed
 from serving import BIN, report
 
 SECONDS = 20
@@ -14,8 +13,7 @@ SECONDS = 20
 
 def main() -> None:
     for name in PROXIES:
-        if find(name) is None:
-            sys.exit(f"{name} is not installed; on Debian: apt-get install microsocks dante-server")
+        must_be_installed(name)
         with tempfile.TemporaryDirectory() as scratch:
             through(name, Path(scratch))
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from proxies import http_target, microsocks
+from proxies import http_target, microsocks, must_be_installed
 from serving import BIN, report
 
 RATE_PER_S = 200
@@ -26,6 +26,7 @@ Samples = list[tuple[float, int]]
 
 
 def main() -> None:
+    must_be_installed("microsocks")
     seconds = int(sys.argv[1]) if len(sys.argv) > 1 else SECONDS
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)

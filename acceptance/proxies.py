@@ -2,7 +2,9 @@
 
 Rules
 - Neither microsocks nor dante can be given port 0: a free port is found by binding one. Ready means: it accepts.
-- A process is ended by its own id, and with it the ones that it has made (dante has several).
+- A process is ended by its own id, and with it the ones that it has made (dante has several). The id is its own until
+  its end is collected, so that comes last.
+- A process gets a SIGTERM when the one that started it dies.
 """
 
 import json
@@ -17,6 +19,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from loadgen.stacks.process import ending_with_us
 
 START_S = 20.0
 STOP_S = 15.0
@@ -86,6 +90,12 @@ def find(command: str) -> str | None:
     return shutil.which(command) or shutil.which(command, path="/usr/sbin:/usr/local/sbin")
 
 
+def must_be_installed(command: str) -> None:
+    """Ends the script, with what would help, where it is not."""
+    if find(command) is None:
+        sys.exit(f"{command} is not installed; on Debian: apt-get install microsocks dante-server")
+
+
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as bound:
         port: int = bound.getsockname()[1]
@@ -97,12 +107,13 @@ def _running(command: Sequence[str], log: Path, ready: Callable[[], bool]) -> It
     program = find(command[0])
     if program is None:
         raise FileNotFoundError(f"{command[0]} is not installed")
+    whole = ending_with_us([program, *command[1:]])
     with log.open("wb") as output:
-        process = subprocess.Popen([program, *command[1:]], stdout=output, stderr=output, start_new_session=True)
+        process = subprocess.Popen(whole, stdout=output, stderr=output, start_new_session=True)
     try:
         deadline = time.monotonic() + START_S
         while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
+            if _has_ended(process) or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not start: {log.read_text(errors='replace')[-500:]}")
             time.sleep(0.02)
         yield
@@ -120,12 +131,14 @@ def _accepts(port: int) -> bool:
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
     """SIGTERM to the session that it was started as, and SIGKILL to what is left of it."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(STOP_S)
-        except ProcessLookupError:
-            break
-        except subprocess.TimeoutExpired:
-            continue
+    os.killpg(process.pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_S
+    while not _has_ended(process) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
     process.wait(STOP_S)
+
+
+def _has_ended(process: "subprocess.Popen[bytes]") -> bool:
+    """Looks without collecting: its id, and its session's, is nobody else's yet."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None

@@ -1,4 +1,4 @@
-"""`make test` with containers required: all green, the named tests among them."""
+"""`make test` with all required that it can need, containers too: all green, the named tests among them."""
 
 import os
 import re
@@ -10,7 +10,8 @@ NAMED = ("test_integration_socks5_over_quic", "test_soak_socks5_over_quic_30s", 
 
 
 def main() -> None:
-    environment = os.environ | {"FINBACK_REQUIRE_DOCKER": "1", "PYTEST_ADDOPTS": "-v"}
+    required = {f"FINBACK_REQUIRE_{what}": "1" for what in ("DOCKER", "PEERS", "BROWSER")}
+    environment = os.environ | required | {"PYTEST_ADDOPTS": "-v"}
     run = subprocess.run(
         ["make", "--no-print-directory", "test"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )

@@ -35,7 +35,7 @@ class FakeContainer:
 
     def reload(self) -> None:
         state = {"ExitCode": self.ends_with, "Status": self.now, "StartedAt": "2026-01-02T03:04:05.123456789Z"}
-        self.attrs = {"NetworkSettings": {"Networks": dict(self.networks)}, "State": state}
+        self.attrs: dict[str, Any] = {"NetworkSettings": {"Networks": dict(self.networks)}, "State": state}
 
     @property
     def status(self) -> str:
@@ -101,7 +101,7 @@ class FakeNetwork:
         self.project, self.name = project, name
 
     def connect(self, container: FakeContainer, **how: Any) -> None:
-        if f"connect {self.name}" in self.project.refuses:
+        if f"connect {self.name}" in self.project.refuses or self.name in container.networks:
             raise APIError("the engine has a cold")
         container.networks[self.name] = endpoint(self.name)
 

@@ -145,16 +145,19 @@ async def test_a_program_does_not_start_where_the_one_that_starts_it_is_dead(com
         "import os, subprocess, sys\n"
         "from loadgen.stacks.process import ending_with_us\n"
         "command = ending_with_us(sys.argv[1:])\n"
-        "subprocess.Popen(command, stdout=subprocess.DEVNULL)\n"
+        "print(subprocess.Popen(command, stderr=subprocess.DEVNULL).pid, flush=True)\n"
         "os.kill(os.getpid(), 9)\n"  # long before the Python of the command has done anything
     )
     pipe = asyncio.subprocess.PIPE
-    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", source, *command, stderr=pipe)
+    parent = await asyncio.create_subprocess_exec(sys.executable, "-c", source, *command, stdout=pipe)
+    assert parent.stdout is not None
+    pid = int(await asyncio.wait_for(parent.stdout.readline(), 20))
+    try:
+        await asyncio.wait_for(parent.stdout.read(), 5)  # to its end: then nobody has it any more
+    except TimeoutError:
+        os.kill(pid, signal.SIGKILL)
 
-    assert await asyncio.wait_for(parent.wait(), 20) == -signal.SIGKILL
-    assert parent.stderr is not None
-    async with asyncio.timeout(10):
-        assert await parent.stderr.read() == b""  # its end: no process has it any more
+    assert await parent.wait() == -signal.SIGKILL
     assert record.order() == []
 
 
