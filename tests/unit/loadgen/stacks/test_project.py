@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from docker.errors import APIError, NotFound
 
-from loadgen.stack_api import StackError
+from loadgen.stack_api import StackError, StackSettings
 from loadgen.stacks import compose, project
 from loadgen.stacks.compose import ComposeStack
 from loadgen.stacks.project import Project
@@ -116,7 +116,7 @@ def test_the_container_of_a_service_is_not_its_one_off_and_one_that_was_just_rem
 
 async def test_a_generator_has_the_time_that_its_drain_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     running = FakeContainer("generator")
-    stack = ComposeStack(compose.StackSettings(), FakeProject(FakeEngine()), None)
+    stack = ComposeStack(StackSettings(), FakeProject(FakeEngine()), None)
 
     async def start(*_: Any) -> FakeContainer:
         return running
