@@ -2,16 +2,21 @@
 
 Rules
 - Each fault that is asked for has a listener of its own, and its name is the listener's name in the log.
+  A fault that is asked for more than once is NAME, NAME.2, NAME.3 and so on.
+- `struck` is logged when a fault strikes, with the listener and the time on the machine's monotonic clock.
 - One fault listens where it was said; several take the ports from there on, or free ones where the port is 0.
 """
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from time import monotonic
 
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from loadgen.faulty.fault import Fault
 from loadgen.faulty.registry import FAULTS
 from loadgen.faulty.server import serve_all
 from servicekit import logs
@@ -43,11 +48,19 @@ class FaultySettings(Settings):
             raise ValueError("--fault is required; --list shows what there is")
         return self
 
-    def listeners(self) -> Iterator[tuple[str, Address]]:
-        """Where each fault listens."""
+    def listeners(self) -> Iterator[tuple[str, str, Address]]:
+        """The name of each listener, its fault, and where it is."""
         port = self.listen.port
-        for index, name in enumerate(self.fault):
-            yield name, Address(self.listen.host, port + index if port else 0)
+        for index, (name, fault) in enumerate(zip(listener_names(self.fault), self.fault, strict=True)):
+            yield name, fault, Address(self.listen.host, port + index if port else 0)
+
+
+def listener_names(faults: Iterable[str]) -> Iterator[str]:
+    """What the listeners of these faults are called."""
+    seen = Counter[str]()
+    for fault in faults:
+        seen[fault] += 1
+        yield fault if seen[fault] == 1 else f"{fault}.{seen[fault]}"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -67,9 +80,9 @@ async def _serve(settings: FaultySettings, stop: Stop) -> int:
         exits.enter_context(MetricsServer(settings.metrics_listen, registry(), lambda: None))
         async with asyncio.TaskGroup() as tasks:
             serving = []
-            for name, address in settings.listeners():
+            for name, fault, address in settings.listeners():
                 listener = exits.enter_context(listen_tcp(address))
-                serving.append(tasks.create_task(serve_all(listener, FAULTS[name].make)))
+                serving.append(tasks.create_task(serve_all(listener, telling(FAULTS[fault].make, name))))
                 log.info("listening", listener=name, address=str(Address.of_socket(listener.getsockname())))
             log.info("ready")
             await stop.draining.wait()
@@ -77,3 +90,17 @@ async def _serve(settings: FaultySettings, stop: Stop) -> int:
                 task.cancel()
     log.info("stopped")
     return 0
+
+
+def telling(make: Callable[[], Fault], listener: str) -> Callable[[], Fault]:
+    """Makes faults that log when they strike."""
+
+    def strike() -> None:
+        log.info("struck", listener=listener, at_s=monotonic())
+
+    def made() -> Fault:
+        fault = make()
+        fault.on_strike = strike
+        return fault
+
+    return made

@@ -3,8 +3,11 @@
 Rules
 - A `Fault` is one connection's: the relay makes one for each, so it may remember what has passed.
 - The methods here do what a correct proxy does. A fault overrides the one that it breaks, and nothing else.
+- A fault that breaks something calls `on_strike` just before it does: whoever tests a tester counts from there.
 - An OSError that a method raises resets both sides. A method that waits is cancelled when the client leaves.
 """
+
+from collections.abc import Callable
 
 from loadgen.faulty.way import Way
 
@@ -16,8 +19,15 @@ KEPT_S = 300.0
 that only waits look the same from here."""
 
 
+def _nobody_asks() -> None:
+    pass
+
+
 class Fault:
     """No fault: every byte and every ending is passed on as it came."""
+
+    on_strike: Callable[[], None] = staticmethod(_nobody_asks)
+    """Is called when the fault strikes."""
 
     async def on_greeting(self) -> None:
         """The client has greeted; it gets its method reply after this."""
@@ -46,6 +56,8 @@ class MidBody(Fault):
             return
         before, behind = data[: self._left_bytes], data[self._left_bytes :]
         self._left_bytes -= len(before)
+        if not self._left_bytes:
+            self.on_strike()  # Before the last byte goes: nobody can have seen it sooner.
         await way.send(before)
         if not self._left_bytes:
             await self.strike(way)

@@ -1,14 +1,19 @@
-"""The programs that a self test takes, as processes: http-target, and the faulty proxy with a listener a fault."""
+"""The programs that a self test takes, as processes: http-target, and the faulty proxy.
+
+Each row has a listener of the faulty proxy to itself, so that what struck there struck that row.
+"""
 
 import os
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loadgen.faulty.command import listener_names
 from loadgen.measure.anomalies import Anomalies
 from loadgen.stacks.process import Program, find_program
+from loadgen.stacks.program_log import events
 from loadgen.transaction.route import Route
 from servicekit.address import Address
 
@@ -21,19 +26,21 @@ class Bench:
     """Where everything is."""
 
     proxies: Mapping[str, Address]
-    """By fault."""
+    """By listener."""
     target: Address
     server_first: Address
     anomalies: Anomalies
+    strikes: Callable[[str], Sequence[float]]
+    """When the fault of a listener struck, on the machine's monotonic clock, which all processes share."""
 
-    def route(self, fault: str) -> Route:
-        """The way through the proxy with that fault."""
-        return Route(self.proxies[fault], self.target, self.server_first)
+    def route(self, listener: str) -> Route:
+        """The way through that listener of the faulty proxy."""
+        return Route(self.proxies[listener], self.target, self.server_first)
 
 
 @asynccontextmanager
-async def programs(faults: Iterable[str]) -> AsyncIterator[Bench]:
-    """Starts both programs and ends them on exit. Raises StackError."""
+async def programs(faults: Sequence[str]) -> AsyncIterator[Bench]:
+    """Starts both programs, with a listener for each of `faults`, and ends them on exit. Raises StackError."""
     async with AsyncExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="finback-selftest-")))
         environment = {name: value for name, value in os.environ.items() if not name.startswith(_PREFIXES)}
@@ -47,12 +54,18 @@ async def programs(faults: Iterable[str]) -> AsyncIterator[Bench]:
 
         of_target = {"http": "--listen", "server_first": "--server-first-listen"}
         target = await start("http-target", [find_program("http-target")], of_target)
-        asked = dict.fromkeys(faults, "--listen")
-        which = [part for fault in asked for part in ("--fault", fault)]
+        asked = dict.fromkeys(listener_names(faults), "--listen")
+        which = [part for fault in faults for part in ("--fault", fault)]
         faulty = await start("faulty", [find_program("loadgen"), "faulty", *which], asked)
+
+        def strikes(listener: str) -> Sequence[float]:
+            logged = (event for event in events(faulty.log.text()) if event["event"] == "struck")
+            return [float(event["at_s"]) for event in logged if event["listener"] == listener]
+
         yield Bench(
-            {fault: faulty.addresses[fault] for fault in asked},
+            {listener: faulty.addresses[listener] for listener in asked},
             target.addresses["http"],
             target.addresses["server_first"],
             exits.enter_context(Anomalies(directory / "anomalies.jsonl")),
+            strikes,
         )

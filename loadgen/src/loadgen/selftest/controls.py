@@ -11,12 +11,10 @@ Rules
 import asyncio
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from loadgen.load import mix as mixes
 from loadgen.load.generator import Generator
 from loadgen.load.schedule import arrivals
-from loadgen.measure.drain import Drain
 from loadgen.measure.scrape import scrape
 from loadgen.selftest.bench import Bench
 from loadgen.selftest.cases import LOSS, SATURATED
@@ -27,8 +25,7 @@ from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Limits
 from loadgen.transaction.route import Route
 from loadgen.transaction.watchdog import Watchdog
-from loadgen.verdict.thresholds import defaults
-from loadgen.verdict.verdict import Programs, Result, Run, Verdict
+from loadgen.verdict.verdict import Verdict
 
 MIX = "small"
 LOSSY_LINK = ("--delay-ms", "10", "--loss", "0.05")
@@ -52,23 +49,28 @@ async def loss(stack: Stack, bench: Bench) -> Row:
     misses = list(_failures(recorder))
     if recorder.lags_s:
         misses.append(f"the generator was held up for {max(recorder.lags_s):.2f} s: this machine is too busy")
+    result = recorder.result(LOSS_S)
+    if result.verdict is not Verdict.PASS:
+        misses.append(f"the verdict is {result.verdict}, not pass: {result.reasons}")
     if not lost:
         misses.append("the link has lost nothing, so nothing is proved")
     reported = f"{recorder}; {lost} datagrams were lost"
-    return Row(LOSS, f"mix {MIX}", True, "all ok, no stall", reported, None, tuple(misses))
+    expected = "all ok, no stall, pass"
+    is_busy = bool(misses) and recorder.was_held_up
+    return Row(LOSS, f"mix {MIX}", True, expected, f"{reported}; {result.verdict}", None, tuple(misses), is_busy)
 
 
-async def saturated(bench: Bench) -> Row:
+async def saturated(bench: Bench, listener: str) -> Row:
     """Loads a proxy that is fine, from an event loop that is not."""
     holding = asyncio.create_task(_hold_up())
     try:
-        recorder = await _load(bench.route("none"), bench, SATURATED_RATE_PER_S, SATURATED_S, holding)
+        recorder = await _load(bench.route(listener), bench, SATURATED_RATE_PER_S, SATURATED_S, holding)
     finally:
         holding.cancel()
     misses = list(_failures(recorder))
     if not recorder.lags_s:
         misses.append("the generator was not blamed: no generator_lag")
-    result = _result(recorder, SATURATED_S)
+    result = recorder.result(SATURATED_S)
     own = [reason for reason in result.reasons if "saturated" in reason]
     if result.verdict is not Verdict.INCONCLUSIVE or not own:
         misses.append(f"the verdict is {result.verdict}, not inconclusive for a saturated generator: {result.reasons}")
@@ -116,12 +118,6 @@ def _failures(recorder: Recorder) -> Iterator[str]:
         yield f"a stall of {stall.phase} was reported"
     for phase in recorder.timed_out_in:
         yield f"a timeout of {phase} was reported"
-
-
-def _result(recorder: Recorder, duration_s: float) -> Result:
-    """What a soak would make of it."""
-    run = Run("selftest", 1, "unknown", "external", {}, datetime.now(UTC), duration_s)
-    return Result(run, recorder, Drain(0.0), Programs(), defaults())
 
 
 async def _lost(stack: Stack) -> int:

@@ -49,7 +49,11 @@ def test_one_failure_that_a_does_not_have_is_enough() -> None:
     ],
 )
 def test_a_few_stalls_and_timeouts_prove_nothing(what: str, of_a: list[int], of_b: list[int], worse: bool) -> None:
-    a, b = (side(*(document(**{what: {"body": count}}) for count in counts)) for counts in (of_a, of_b))
+    def of(count: int) -> dict[str, Any]:
+        found: dict[str, Any] = {what: {"body": count}}
+        return document(**found)
+
+    a, b = (side(*map(of, counts)) for counts in (of_a, of_b))
     assert (marks(compare(a, b))[f"{what}.body"] is Mark.WORSE) is worse
 
 

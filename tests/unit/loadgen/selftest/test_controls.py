@@ -8,8 +8,8 @@ from typing import cast
 import pytest
 from tests.unit.loadgen.conftest import Peers, Target
 from tests.unit.loadgen.faulty.conftest import Proxies
+from tests.unit.loadgen.selftest.bench import bench_of
 
-from loadgen.faulty.registry import FAULTS
 from loadgen.measure.anomalies import Anomalies
 from loadgen.selftest import controls
 from loadgen.selftest.bench import Bench
@@ -21,9 +21,7 @@ from servicekit.address import Address
 async def bench(target: Target, tmp_path: Path) -> AsyncIterator[Bench]:
     proxies = Proxies()
     with Anomalies(tmp_path / "anomalies.jsonl") as anomalies:
-        names = ("none", "byte_flipped")
-        addresses = {name: proxies.proxy(FAULTS[name].make) for name in names}
-        yield Bench(addresses, target.http, target.first, anomalies)
+        yield bench_of(("none", "byte_flipped"), proxies, target, anomalies)
     await proxies.close()
 
 
@@ -49,12 +47,14 @@ async def link_of(peers: Peers, lost: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("fault", "lost", "says"), [
-    ("none", 3, ""), ("none", 0, "nothing is proved"), ("byte_flipped", 3, "corrupt in body")
+    ("none", 3, ""), ("none", 0, "nothing is proved"), ("byte_flipped", 3, "corrupt in body"),
+    ("byte_flipped", 3, "the verdict is fail, not pass"),
 ])  # fmt: skip
 async def test_loss(
     bench: Bench, peers: Peers, monkeypatch: pytest.MonkeyPatch, fault: str, lost: int, says: str
 ) -> None:
     monkeypatch.setattr(controls, "LOSS_S", 1.0)
+    monkeypatch.setattr(controls, "LOSS_RATE_PER_S", 60.0)  # so that every scenario has its turn
     monkeypatch.setattr(controls, "MIX", "default")
     stack = TunnelStack(bench.proxies[fault], bench.target, bench.server_first, await link_of(peers, lost))
     row = await controls.loss(cast(Stack, stack), bench)
@@ -65,6 +65,6 @@ async def test_loss(
 async def test_a_generator_that_was_not_held_up_is_a_miss(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(controls, "SATURATED_S", 0.5)
     monkeypatch.setattr(controls, "_block", lambda seconds: None)
-    row = await controls.saturated(bench)
+    row = await controls.saturated(bench, "none")
     assert any("was not blamed" in miss for miss in row.misses)
     assert any("not inconclusive" in miss for miss in row.misses)

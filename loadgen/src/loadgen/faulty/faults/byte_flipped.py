@@ -15,5 +15,6 @@ class ByteFlipped(Fault):
             at = self._ahead_bytes
             self._ahead_bytes -= len(data)
             if 0 <= at < len(data):
+                self.on_strike()
                 data = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
         await way.send(data)

@@ -11,5 +11,6 @@ ADDED = b"!!!"
 class BytesAdded(Fault):
     async def on_end(self, way: Way) -> None:
         if not way.is_upload:
+            self.on_strike()
             await way.send(ADDED)
         way.end()

@@ -10,3 +10,5 @@ class EofSwallowed(Fault):
     async def on_end(self, way: Way) -> None:
         if way.is_upload:
             way.end()
+        else:
+            self.on_strike()

@@ -10,4 +10,5 @@ class HalfCloseAsClose(Fault):
     async def on_end(self, way: Way) -> None:
         way.end()
         if way.is_upload:
+            self.on_strike()
             way.back.end()

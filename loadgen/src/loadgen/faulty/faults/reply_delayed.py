@@ -15,4 +15,5 @@ class ReplyDelayed(Fault):
         self._delay_s = delay_s
 
     async def on_connect_reply(self) -> None:
+        self.on_strike()
         await asyncio.sleep(self._delay_s)

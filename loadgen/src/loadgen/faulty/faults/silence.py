@@ -7,10 +7,10 @@ SUMMARY = "CONNECT is accepted, and then nothing is relayed, in neither directio
 
 
 class Silence(Fault):
-    """It reads what comes, so that no one can tell by a full buffer."""
+    """It reads what comes, so that no one can tell by a full buffer. Each thing that it swallows is a strike."""
 
     async def on_data(self, way: Way, data: bytes) -> None:
-        pass
+        self.on_strike()
 
     async def on_end(self, way: Way) -> None:
-        pass
+        self.on_strike()

@@ -8,5 +8,7 @@ SUMMARY = "half-close: the client's end of stream is swallowed"
 
 class UploadEofSwallowed(Fault):
     async def on_end(self, way: Way) -> None:
-        if not way.is_upload:
+        if way.is_upload:
+            self.on_strike()
+        else:
             way.end()
