@@ -14,6 +14,7 @@ from typing import cast
 
 from loadgen.report import directory as report_directory
 from loadgen.report.command import render
+from loadgen.report.files import ReportError
 from loadgen.soak.inside import soak_inside
 from loadgen.soak.run import SoakRun
 from loadgen.soak.settings import SoakSettings
@@ -61,9 +62,12 @@ async def _soak_here(settings: SoakSettings, directory: Path, soak: SoakRun) -> 
             result = await soak.run(stack)
         verdict = document(result)
         report_directory.write(directory, "timeline.json", timeline(result, soak.used))
-        written = report_directory.write(directory, "verdict.json", verdict)
-        render(directory)
-        summarise(verdict, str(written))
+        report_directory.write(directory, "verdict.json", verdict)
+        try:
+            render(directory)
+        except (ReportError, OSError) as error:  # A full disk takes the report, not the verdict.
+            logs.get_logger().error("report_not_written", reason=str(error))
+        summarise(verdict, str(directory / "report.html"))
     return result.verdict.exit_code
 
 

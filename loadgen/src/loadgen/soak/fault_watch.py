@@ -31,9 +31,7 @@ class FaultWatch:
     def is_over(self) -> bool:
         """Whether every fault has begun and ended, or could not."""
         faults = self._windows.faults.values()
-        return self._windows.are_planned and all(
-            fault.to_s is not None or (fault.errors and not fault.is_open) for fault in faults
-        )
+        return all(fault.to_s is not None or (fault.errors and not fault.is_open) for fault in faults)
 
     @property
     def is_calm(self) -> bool:

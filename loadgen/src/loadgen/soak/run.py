@@ -166,6 +166,8 @@ class SoakRun:
             await _first(load, self._stop.draining.wait(), generator.crashed(), _failure_of(breaking))
             ended_s = monotonic()
             self.state = "healing"
+            if not watch.is_over:
+                log.info("healing")
             await self._until_calm(watch, breaking)
         finally:
             await stop(breaking)

@@ -88,7 +88,7 @@ class Result:
     asked_for: frozenset[str] = frozenset()
     """Scenarios that were asked for by name."""
     fatal: str | None = None
-    """Why there was no load at all."""
+    """Why there was no load at all, or why it had to end."""
     interrupted: bool = False
     """Whether a signal ended the load early."""
     faults_expected: bool = False
@@ -181,7 +181,8 @@ class Result:
             return [self.fatal or "nothing was measured: no transaction completed"]
         counts = self.tally.scenarios
         never = [name for name, count in counts.items() if count.completed == 0]
-        reasons = [f"never completed, though asked for: {', '.join(never)}"] if never else []
+        reasons = [self.fatal] if self.fatal else []
+        reasons += [f"never completed, though asked for: {', '.join(never)}"] if never else []
         reasons += [
             f"{name} was asked for, and is not supported: {why}"
             for name, why in self.unsupported.items()

@@ -166,3 +166,51 @@ async def test_usage(peers: Peers, soak: Soak) -> None:
     _, err = await process.communicate()
     assert process.returncode == 2
     assert b"no metric nope" in err
+
+
+FAULT = {"kind": "pause", "program": "proxy-server", "name": "nap", "at_s": 0.0, "for_s": 0.5, "recovery_s": 0.2}
+
+
+async def test_somebody_else_tells_of_faults(tmp_path: Path, peers: Peers, soak: Soak) -> None:
+    """Marks as whoever runs the stack writes them: announced, healed; what was due meanwhile is the fault's."""
+    marks = tmp_path / "marks.jsonl"
+    marks.write_text(json.dumps({"planned": [FAULT]}) + "\n")
+    process = await soak(await peers.relay(), "--mix", "small", "--rate", "40", "--duration", "3s", "--marks", ".")
+    await logged(process, "ready")
+    with marks.open("a") as file:
+        print(json.dumps({"began": "nap"}), json.dumps({"healed": "nap"}), sep="\n", file=file)
+    await process.communicate()
+    document = verdict(tmp_path)
+    (fault,) = document["faults"]
+    assert (fault["name"], fault["kind"], fault["error"]) == ("nap", "pause", None)
+    assert fault["from_s"] <= fault["to_s"]
+    assert document["windows"]["quiet"]["completed"] > 0
+    assert document["run"]["interrupted"] is False
+    assert document["verdict"] in ("pass", "inconclusive"), "a busy machine may be too late"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "nobody said which faults there were"),
+        ('{"began": "nobody"}\n', "is not a mark"),
+        (None, "marks.jsonl: No such file or directory"),
+        (json.dumps({"planned": [FAULT]}) + '\n{"began": "nap"}\n', "fault nap was open when the run was interrupted"),
+    ],
+    ids=["never planned", "unknown", "no file", "never healed"],
+)
+async def test_marks_that_tell_nothing_make_no_verdict(
+    tmp_path: Path, peers: Peers, soak: Soak, text: str | None, reason: str
+) -> None:
+    if text is not None:
+        (tmp_path / "marks.jsonl").write_text(text)
+    argv = ["--scenario", "close_delimited", "--no-preflight", "--rate", "20", "--duration", "1s", "--marks", "."]
+    process = await soak(await peers.relay(), *argv)
+    await logged(process, "ready")
+    if "interrupted" in reason:
+        await logged(process, "healing")
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)  # Two: nobody is going to heal it.
+    await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 3
+    assert reason in " ".join(verdict(tmp_path)["reasons"])

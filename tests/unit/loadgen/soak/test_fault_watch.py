@@ -33,7 +33,6 @@ class Scene:
     tally: Tally
     watchdog: Watchdog
     registry: CollectorRegistry
-    metrics: SoakMetrics
     watch: FaultWatch
     now_s: float = 0.0
 
@@ -57,7 +56,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
         tally.load_begins(0.0)
         watchdog = Watchdog(tally.loop_lag)
         watch = FaultWatch(tally, metrics, watchdog, clock=lambda: made.now_s)
-        made = Scene(tally, watchdog, registry, metrics, watch)
+        made = Scene(tally, watchdog, registry, watch)
         watch.planned(PLAN.faults)
         yield made
 
@@ -113,9 +112,3 @@ def test_it_is_over_when_every_fault_is(scene: Scene) -> None:
     watch.healed("pause 2")
     assert watch.is_over
     assert watch.is_calm
-
-
-def test_nothing_is_over_before_anybody_has_said_what_there_is(scene: Scene) -> None:
-    watch = FaultWatch(scene.tally, scene.metrics, scene.watchdog)
-    scene.tally.windows.are_planned = False
-    assert not watch.is_over
