@@ -46,7 +46,10 @@ def judge(stack: str, document: dict[str, Any]) -> None:
         report(f"{stack}, {window}", figure, bool(outcomes) and (excused or set(outcomes) == {"ok"}))
     drain = document["drain"]
     report(f"{stack}, nothing pending", f"{drain['pending']} after {drain['seconds']:.1f} s", drain["complete"])
-    report(f"{stack}, FIN ledger", document["ledger"], document["ledger"]["balanced"] is not False)
+    report(f"{stack}, late failures", document["late"], document["late"] == 0)
+    ledger = document["ledger"]
+    figure = f"balanced {ledger['balanced']}, {ledger['imbalances']}, not judged: {ledger['unjudged']}"
+    report(f"{stack}, FIN ledger", figure, ledger["balanced"] is True)
 
 
 if __name__ == "__main__":
