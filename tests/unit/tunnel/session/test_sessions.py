@@ -396,11 +396,11 @@ def test_f02_server_that_restarts_in_the_middle_of_the_greeting(make_pair: Calla
     pair = make_pair()
     session = client_session(pair)
     assert pair.run(5, lambda: any(c.state is State.GREETING for c in session._connections.values()))
-    session.open(TARGET, b"", pair.world.now)
+    stream = session.open(TARGET, b"", pair.world.now)
     pair.run(0.001)
     pair.restart_server()
     began = pair.world.now
-    assert pair.run(5, lambda: session.is_up)
+    assert pair.run(5, lambda: session.is_up and events.Replied(stream, Cause.HELLO_TIMEOUT) in pair.client.log)
     assert pair.world.now - began < pair.settings.ping_after_s + pair.settings.suspect_after_s + 0.5
 
 

@@ -173,11 +173,13 @@ class ClientSession(Session):
         self._ensure_connection()
 
     def _compare_instances(self, *, suspect: Connection, newer: Connection) -> None:
-        restarted = newer.was_up and suspect.was_up and newer.instance_id != suspect.instance_id
-        if suspect.state is not State.UP:
-            return  # Where a server drains, another instance is what is expected: only silence tells.
-        if suspect.liveness.suspect and restarted and newer.started_at > suspect.started_at:
+        if not (suspect.liveness.suspect and newer.was_up and newer.started_at > suspect.started_at):
+            return
+        if suspect.state is State.GREETING:  # Whoever owed it a WELCOME has greeted its replacement meanwhile.
+            self._kill(suspect, Cause.HELLO_TIMEOUT, Cause.HELLO_TIMEOUT.summary)
+        elif suspect.state is State.UP and newer.instance_id != suspect.instance_id:
             self._kill(suspect, Cause.PEER_RESTARTED, Cause.PEER_RESTARTED.summary)
+        # Where a server drains, another instance is what is expected: only silence tells.
 
     def _on_down(self, connection: Connection) -> None:
         if connection.was_up and self._now - connection.started_at >= self.settings.reconnect_cap_s:
