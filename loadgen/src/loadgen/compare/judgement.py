@@ -120,11 +120,12 @@ def _faults_of(report: Report) -> str:
 
 
 def _times_of(report: Report) -> str | None:
-    """When which fault was planned; None where there is none, and where an older document does not say."""
+    """When which fault was planned, and how strong; None where there is none, or an older document does not say."""
     if any(fault.at_s is None for fault in report.faults):
         return None
     times = (
         f"{fault.name} at {fault.at_s or 0:g} s for {fault.for_s or 0:g} s, recovery {fault.recovery_s or 0:g} s"
+        + "".join(f", {name} {value}" for name, value in sorted(fault.conditions.items()))
         for fault in report.faults
     )
     return "; ".join(times) or None

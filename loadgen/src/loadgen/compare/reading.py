@@ -100,6 +100,7 @@ class Fault(_Part):
     name: str
     at_s: float | None = None
     for_s: float | None = None
+    conditions: Mapping[str, float | str] = {}
     recovery_s: float | None = None
 
 

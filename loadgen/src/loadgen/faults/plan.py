@@ -134,11 +134,15 @@ class Fault(Conditions):
         """The program that it is about."""
         return self.program or LINK
 
+    def conditions(self) -> dict[str, float | str]:
+        """How strong it is, and in which direction: what was said of it."""
+        said = {name: getattr(self, name) for name in (*Conditions.model_fields, "direction")}
+        return {name: value for name, value in said.items() if value is not None}
+
     def window(self) -> Window:
         """What the link does while it lasts."""
-        conditions = {name: getattr(self, name) for name in Conditions.model_fields}
         blackhole = True if self.kind is Kind.BLACKHOLE else None
-        return Window(from_s=0, direction=self.direction, blackhole=blackhole, **conditions)
+        return Window.model_validate({"from_s": 0, "blackhole": blackhole, **self.conditions()})
 
 
 class FaultPlan(BaseModel):

@@ -10,7 +10,7 @@ Rules
 - Times are seconds since the load began, as they were and not as they were planned.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loadgen.transaction.transaction import Window
@@ -26,6 +26,7 @@ class FaultRecord:
     recovery_s: float
     at_s: float = 0.0
     for_s: float | None = None
+    conditions: Mapping[str, float | str] = field(default_factory=dict)
     """As planned; what follows is how it was."""
     from_s: float | None = None
     to_s: float | None = None

@@ -40,7 +40,15 @@ class FaultWatch:
 
     def planned(self, faults: Sequence[Fault]) -> None:
         self._windows.plan(
-            FaultRecord(fault.name, fault.kind, fault.program, fault.recovery_s or 0.0, fault.at_s, fault.for_s)
+            FaultRecord(
+                fault.name,
+                fault.kind,
+                fault.program,
+                fault.recovery_s or 0.0,
+                fault.at_s,
+                fault.for_s,
+                fault.conditions(),
+            )
             for fault in faults
         )
 

@@ -132,6 +132,7 @@ def _faults(result: Result) -> list[dict[str, Any]]:
             "program": fault.program,
             "at_s": fault.at_s,
             "for_s": fault.for_s,
+            "conditions": dict(fault.conditions),
             "from_s": None if fault.from_s is None else round(fault.from_s, 3),
             "to_s": None if fault.to_s is None else round(fault.to_s, 3),
             "recovery_s": fault.recovery_s,

@@ -230,6 +230,7 @@ def test_what_cannot_be_compared_is_named(changed: dict[str, Any], named: str) -
     [
         ({"for_s": 30.0}, "blackhole at 5 s for 30 s, recovery 5 s"),
         ({"at_s": 9.0}, "blackhole at 9 s for 3 s, recovery 5 s"),
+        ({"conditions": {"loss": 0.5}}, "blackhole at 5 s for 3 s, recovery 5 s, loss 0.5"),
         ({"recovery_s": 20.0}, "blackhole at 5 s for 3 s, recovery 20 s"),
         ({"at_s": None}, None),
     ],

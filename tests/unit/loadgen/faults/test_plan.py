@@ -44,6 +44,7 @@ def test_what_the_link_does_meanwhile(kind: Kind) -> None:
     assert (window.from_s, window.direction) == (0, "server_to_client")
     said = window.model_dump(exclude_none=True, exclude={"from_s", "to_s", "direction"})
     assert said == (LEAST.get(kind) or {"blackhole": True})
+    assert fault.conditions() == {**LEAST.get(kind, {}), "direction": "server_to_client"}
 
 
 def test_in_order_of_time_each_with_a_name_and_a_bound() -> None:
