@@ -7,8 +7,6 @@ may be left.
 import json
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from serving import BIN, ROOT, report
@@ -24,13 +22,13 @@ def main() -> None:
 
 
 def soak(stack: str) -> dict[str, Any]:
-    """Runs it and returns verdict.json."""
-    with tempfile.TemporaryDirectory() as directory:
-        command = [BIN / "loadgen", "soak", "--stack", stack, "--mix", "small", "--faults", PLAN]
-        command += ["--report", directory, "--log-format", "text", "--metrics-listen", "127.0.0.1:0"]
-        run = subprocess.run(command, cwd=ROOT, check=False)
-        document: dict[str, Any] = json.loads((Path(directory) / "verdict.json").read_text())
-        report(f"{stack}", f"exit code {run.returncode}, verdict {document['verdict']}", run.returncode == 0)
+    """Runs it, its report in reports/faults-STACK, and returns verdict.json."""
+    directory = ROOT / "reports" / f"faults-{stack}"
+    command = [BIN / "loadgen", "soak", "--stack", stack, "--mix", "small", "--faults", PLAN]
+    command += ["--report", directory, "--log-format", "text", "--metrics-listen", "127.0.0.1:0"]
+    run = subprocess.run(command, cwd=ROOT, check=False)
+    document: dict[str, Any] = json.loads((directory / "verdict.json").read_text())
+    report(f"{stack}", f"exit code {run.returncode}, verdict {document['verdict']}", run.returncode == 0)
     return document
 
 
