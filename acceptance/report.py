@@ -1,6 +1,6 @@
 """`report.html` of a run in a real browser: nothing complains, nothing is fetched, every chart is drawn.
 
-    acceptance/report.py [DIR]      the directory of a report (default: that of acceptance/faults.py, else reports/latest)
+    acceptance/report.py [DIR]      the directory of a report (default: of acceptance/faults.py, else reports/latest)
 
 Leaves a picture beside the page, report.png; copied to docs/report.png it is the one in the README.
 """
