@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from loadgen.link.control import Control
 from loadgen.link.plan import Plan
@@ -118,18 +119,15 @@ def test_after_its_end_nothing_is_done_any_more(relay: FakeRelay, loop: FakeLoop
     assert relay.rebound_s == []
 
 
-def test_a_rebind_says_whether_the_plan_wanted_it(
-    relay: FakeRelay, loop: FakeLoop, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_rebind_says_whether_the_plan_wanted_it(relay: FakeRelay, loop: FakeLoop) -> None:
     control = make_control(relay)
     control.expect(Plan(rebind_at_s=(1,)))
 
-    control.rebind()
-    loop.pass_to(1)
+    with capture_logs() as logged:
+        control.rebind()
+        loop.pass_to(1)
 
-    logged = capsys.readouterr()
-    lines = [line for line in (logged.out + logged.err).splitlines() if "rebound" in line]
-    assert [("planned=False" in line, "planned=True" in line) for line in lines] == [(True, False), (False, True)]
+    assert [line["planned"] for line in logged if line["event"] == "rebound"] == [False, True]
 
 
 def test_what_is_done_has_a_number(relay: FakeRelay, loop: FakeLoop, capsys: pytest.CaptureFixture[str]) -> None:

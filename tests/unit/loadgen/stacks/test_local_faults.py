@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from loadgen.link.plan import Plan, Window, read
 from loadgen.stack_api import RTT_20_MS, Faults, ProgramEndedBadlyError, StackError, StackSettings
@@ -176,9 +177,10 @@ def test_nothing_can_be_asked_of_a_program_that_is_not_there() -> None:
         StackSettings(programs={"proxy": Path("/bin/true")})
 
 
-async def test_a_program_that_somebody_else_killed_is_told_of_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
-    async with local_stack(StackSettings()) as stack:
-        process_of = stack.programs["http-target"]  # type: ignore[attr-defined]
-        process_of.signal(signal.SIGKILL)
+async def test_a_program_that_somebody_else_killed_is_told_of_at_the_end() -> None:
+    with capture_logs() as logged:
+        async with local_stack(StackSettings()) as stack:
+            process_of = stack.programs["http-target"]  # type: ignore[attr-defined]
+            process_of.signal(signal.SIGKILL)
 
-    assert "program_ended_badly" in capsys.readouterr().out
+    assert [line["program"] for line in logged if line["event"] == "program_ended_badly"] == ["http-target"]
