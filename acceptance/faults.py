@@ -7,11 +7,12 @@ may be left.
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from serving import BIN, ROOT, report
 
-PLAN = ROOT / "examples" / "faults" / "rough-minute.toml"
+PLAN = Path("examples/faults/rough-minute.toml")
 FAULTS = ("blackhole", "loss", "pause", "kill", "drain")
 NEVER = ("corrupt", "excess", "eof_premature")
 
@@ -23,11 +24,11 @@ def main() -> None:
 
 def soak(stack: str) -> dict[str, Any]:
     """Runs it, its report in reports/faults-STACK, and returns verdict.json."""
-    directory = ROOT / "reports" / f"faults-{stack}"
+    directory = Path("reports") / f"faults-{stack}"
     command = [BIN / "loadgen", "soak", "--stack", stack, "--mix", "small", "--faults", PLAN]
     command += ["--report", directory, "--log-format", "text", "--metrics-listen", "127.0.0.1:0"]
     run = subprocess.run(command, cwd=ROOT, check=False)
-    document: dict[str, Any] = json.loads((directory / "verdict.json").read_text())
+    document: dict[str, Any] = json.loads((ROOT / directory / "verdict.json").read_text())
     report(f"{stack}", f"exit code {run.returncode}, verdict {document['verdict']}", run.returncode == 0)
     return document
 
