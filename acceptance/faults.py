@@ -35,7 +35,7 @@ def soak(stack: str) -> dict[str, Any]:
 
 def judge(stack: str, document: dict[str, Any]) -> None:
     faults = {fault["name"]: fault for fault in document["faults"]}
-    times = ", ".join(f"{name} {fault['from_s']:.1f} to {fault['to_s']:.1f} s" for name, fault in faults.items())
+    times = ", ".join(f"{name} {fault['from_s']} to {fault['to_s']} s" for name, fault in faults.items())
     happened = all(name in faults and faults[name]["error"] is None for name in FAULTS)
     report(f"{stack}, faults", times, happened)
     for window, count in document["windows"].items():

@@ -65,8 +65,8 @@ def judge(document: dict[str, Any], code: int, samples: Samples, cores: float, s
     print(f"     MB, every {every} s: {' '.join(f'{rss / 1e6:.2f}' for _, rss in samples[::every])}; {cores:.2f} cores")
     report("memory, slope over the last four fifths", f"{growth_mb:+.2f} MB ({last})", growth_mb < SLOPE_MB)
     generator = document["generator"]
-    lag = f"at most {generator['lag_max_s']} s, p99 {generator.get('lag_p99_s')} s, saturated {generator['saturated']}"
-    report("generator lag", lag, not generator["saturated"])
+    lag = f"at most {generator['lag_max_s']} s, p99 {generator.get('lag_p99_s')} s, blamed {generator['blamed']} times"
+    report("generator lag", lag, not generator["saturated"] and not generator["blamed"])
     totals, outcomes = document["totals"], document["outcomes"]
     failed = {name: number for name, number in outcomes.items() if number and name != "ok"}
     offered_per_s, dropped = document["offered_per_s"], totals["dropped"]

@@ -117,7 +117,7 @@ class Tally:
         self.lag_max_s = 0.0
         self.generator_lags = 0
         self.late = 0
-        """Failures that a fault would have excused, had they not come after every recovery was over."""
+        """Failures that a fault would have excused, had they not come after its recovery was over."""
         self._metrics = metrics
         self._anomalies = anomalies
         self._clock = clock
@@ -162,7 +162,8 @@ class Tally:
         in_window = self.by_window[transaction.window]
         in_window.outcomes[outcome] += 1
         if outcome is not Outcome.OK and transaction.window is not Window.QUIET:
-            self.late += self.windows.at(self.since_begin_s(transaction.clock())) is Window.QUIET
+            touched_s, failed_s = self.since_begin_s(transaction.excused_at_s), self.since_begin_s(transaction.clock())
+            self.late += not self.windows.excuses(touched_s, failed_s)
         self._metrics.in_flight[name].dec()
         self._metrics.ended[name, outcome].inc()
         has_latency = outcome is not Outcome.ABORTED

@@ -6,7 +6,8 @@ Rules
 - A transaction belongs to the window of its scheduled start; but one that was under way, and not stalled or near it,
   when a fault began belongs to the fault: what happened to it after that is the fault's doing. One that was in trouble
   already stays where it was.
-- A fault excuses what fails until its recovery is over, and nothing that fails later.
+- A fault excuses what it touched, if that fails before its recovery is over. What fails later is late, whatever other
+  fault is open by then.
 - Times are seconds since the load began, as they were and not as they were planned.
 """
 
@@ -90,6 +91,14 @@ class Windows:
         window = self.at(due_s)
         self.quiet_since_last += window is Window.QUIET
         return window
+
+    def excuses(self, touched_s: float, failed_s: float) -> bool:
+        """Whether a fault that was open, or not over yet, at `touched_s` excuses a failure at `failed_s`."""
+        return any(
+            fault.from_s <= touched_s and (fault.is_open or failed_s < (fault.to_s or 0.0) + fault.recovery_s)
+            for fault in self.faults.values()
+            if fault.from_s is not None and (fault.is_open or fault.is_recovering(touched_s))
+        )
 
     def seconds(self, until_s: float) -> dict[Window, float]:
         """How long each kind of time lasted, up to `until_s`."""

@@ -58,7 +58,7 @@ class FaultWatch:
         for transaction in self._watchdog.watched:
             fault.touched += 1
             if not (transaction.stalled or transaction.is_near_stall):
-                transaction.window = Window.FAULT
+                transaction.window, transaction.excused_at_s = Window.FAULT, self._clock()
         self._show()
 
     def healed(self, name: str) -> None:

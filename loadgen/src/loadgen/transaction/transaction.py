@@ -72,6 +72,7 @@ class Transaction:
         "_poll_for",
         "arrival",
         "clock",
+        "excused_at_s",
         "expected_bytes",
         "limits",
         "phase",
@@ -104,6 +105,8 @@ class Transaction:
         self.limits = limits
         self.scheduled_at_s = scheduled_at_s
         self.clock = clock
+        self.excused_at_s = clock()
+        """When a fault touched it last, where its window is not quiet: it began, or a fault did while it was well."""
         self.task: asyncio.Task[Outcome] | None = None
         self.expected_bytes = 0
         self.received_bytes = 0

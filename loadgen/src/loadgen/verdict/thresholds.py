@@ -8,7 +8,7 @@
     WINDOW.…                     each of these in one kind of time only: quiet, fault or recovery
 
     latency.SCENARIO.P           of one scenario
-    late                         failures of fault and recovery windows that came after every recovery was over
+    late                         failures that a fault would have excused, after its recovery was over
     rescued                      ends of stream that only the rescue brought through
     ledger.imbalances            hops of the FIN ledger that do not balance
     dropped                      transactions that were due and not started

@@ -17,6 +17,7 @@ from datetime import datetime
 from enum import StrEnum, unique
 from functools import cached_property
 
+from loadgen.faults.plan import Kind
 from loadgen.measure.drain import Drain
 from loadgen.measure.ledger import Imbalance, diagnose
 from loadgen.measure.observe import Ledger, Resources, rescued
@@ -29,6 +30,8 @@ from loadgen.verdict.thresholds import PERCENTILES, Judged, Threshold, judge
 
 SATURATED_LAG_S = 0.25
 """A generator that starts one transaction in a hundred later than this is saturated. It is S/4 of the shortest S."""
+
+_RESTARTS = (Kind.KILL, Kind.RESTART, Kind.DRAIN)
 
 
 @unique
@@ -167,7 +170,7 @@ class Result:
     def _misbehaved(self) -> list[str]:
         """Programs that did not do what a fault asks of them, or ended for no reason that is known."""
         told = [f"fault {fault.name}: {reason}" for fault in self.faults for reason in fault.misbehaved]
-        excused = {fault.program for fault in self.faults}
+        excused = {fault.program for fault in self.faults if fault.kind in _RESTARTS and fault.from_s is not None}
         return told + [
             f"{program} was restarted, and no fault did that" for program in sorted(self.programs.restarted - excused)
         ]
@@ -230,7 +233,7 @@ class Result:
             "dropped": sum(count.dropped for count in counts),
             "completed": self.completed,
             "offered_per_s": self.offered_per_s,
-            "drain.pending": len(self.drain.pending),
+            "drain.pending": len(self.drain.pending) if self.drain.observed or self.drain.pending else None,
             "drain.seconds": self.drain.seconds,
             "generator.lag": tally.lag_max_s,
             "generator.blamed": tally.generator_lags,

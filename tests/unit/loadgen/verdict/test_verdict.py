@@ -228,6 +228,31 @@ def test_a_failure_that_comes_after_every_recovery_is_not_excused(story: Story) 
     assert (judged.verdict, judged.reasons) == (Verdict.FAIL, ["late == 0: was 1"])
 
 
+def test_another_fault_does_not_excuse_what_the_first_one_left_hanging(story: Story) -> None:
+    windows = story.tally.windows
+    windows.plan([FaultRecord(name, "loss", None, recovery_s=5.0) for name in ("first", "second")])
+    windows.began("first", 0.0)
+    hung = story.begins("get")
+    windows.healed("first", 1.0)
+    story.now_s = 15.0
+    windows.began("second", 15.0)
+    of_second = story.begins("get")
+    story.now_s = 16.0
+    story.tally.ended(of_second, Outcome.TIMEOUT, "as told")
+    assert story.tally.late == 0
+    story.tally.ended(hung, Outcome.TIMEOUT, "as told")
+    assert story.tally.late == 1
+
+
+def test_a_drain_that_nobody_observed_meets_no_threshold_that_was_asked_for(story: Story) -> None:
+    story.ends("get")
+    story.ends("upload")
+    unseen = Drain(0.1, observed=False)
+    assert result(story, drain=unseen).verdict is Verdict.PASS
+    judged = result(story, [parse("drain.pending == 0")], drain=unseen)
+    assert judged.reasons == ["drain.pending == 0: nothing was measured"]
+
+
 def test_a_failure_in_quiet_time_is_not_excused_by_a_fault_elsewhere(story: Story) -> None:
     story.ends("get")
     story.ends("upload")
@@ -306,6 +331,8 @@ def test_a_program_that_was_restarted_by_nobody_fails(story: Story) -> None:
     story.tally.windows.plan([fault])
     story.ends("get")
     assert result(story, programs=Programs(restarted=frozenset({"proxy-client"}))).verdict is Verdict.PASS
+    fault.kind = "pause"
+    assert result(story, programs=Programs(restarted=frozenset({"proxy-client"}))).verdict is Verdict.FAIL
 
 
 def test_faults_that_nobody_told_of_prove_nothing(story: Story) -> None:
