@@ -17,6 +17,7 @@ from time import monotonic
 from loadgen.faults.marks import Marks
 from loadgen.faults.plan import KINDS, Fault, FaultPlan, Kind
 from loadgen.stack_api import Faults, ProgramEndedBadlyError, StackError
+from loadgen.waiting import sleep_until
 from servicekit.logs import get_logger
 
 HEAL_WITHIN_S = 60.0
@@ -48,7 +49,7 @@ class Driver:
                 tasks.create_task(self._drive(fault, began_s))
 
     async def _drive(self, fault: Fault, began_s: float) -> None:
-        await self._until(began_s + fault.at_s - self._ahead_s)
+        await sleep_until(began_s + fault.at_s - self._ahead_s, self._clock)
         if fault.program is None:
             await self._suffer(fault, began_s)
             return
@@ -60,11 +61,11 @@ class Driver:
         log.info("fault", name=fault.name, suffers=fault.program or "link", at_s=fault.at_s, for_s=fault.for_s)
         has_begun = False
         try:
-            await self._until(max(began_s + fault.at_s, self._clock() + self._ahead_s))
+            await sleep_until(max(began_s + fault.at_s, self._clock() + self._ahead_s), self._clock)
             has_begun = True
             begun_s = self._clock()
             if await self._attempt(fault, self._begin(fault)):
-                await self._until(begun_s + (fault.for_s or 0.0))
+                await sleep_until(begun_s + (fault.for_s or 0.0), self._clock)
         finally:
             if not has_begun or await self._attempt(fault, self._heal(fault)):
                 self._marks.healed(fault.name)
@@ -125,7 +126,3 @@ class Driver:
         """Tells the link all of its open faults. One at a time: the last one to be told is what holds."""
         async with self._link:
             await self._stack.impair([fault.window() for fault in self._of_link])
-
-    async def _until(self, at_s: float) -> None:
-        while (left_s := at_s - self._clock()) > 0:  # noqa: ASYNC110 -- a time, not an event.
-            await asyncio.sleep(left_s)

@@ -34,11 +34,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from loadgen import toml_file
 from loadgen.link.plan import Conditions, Direction, Window
+from loadgen.stack_api import PROGRAMS
 
 RECOVERY_S = 5.0
 
 LINK = "link"
-PROGRAMS = ("proxy-client", "proxy-server", "http-target", LINK)
 
 
 @unique

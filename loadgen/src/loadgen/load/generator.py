@@ -22,6 +22,7 @@ from loadgen.transaction.phases import Limits, Phase
 from loadgen.transaction.route import Route
 from loadgen.transaction.transaction import Arrival, Transaction
 from loadgen.transaction.watchdog import Watchdog
+from loadgen.waiting import sleep_until
 
 OVERTIME_S = 1.0
 
@@ -59,17 +60,12 @@ class Generator:
             # Also where it is late already: what is in flight has to have its turn.
             await asyncio.sleep(max(due_s - self._clock(), 0.0))
             if ends:
-                await self._until(due_s)
+                await sleep_until(due_s, self._clock)
                 return
             if duration_s is not None and self._clock() > begins_s + duration_s + OVERTIME_S:
                 self._drop(arrival)
             else:
                 self.start(arrival, due_s)
-
-    async def _until(self, due_s: float) -> None:
-        """uvloop rounds to milliseconds and may wake up early; a load that was asked for 30 s lasts no less."""
-        while (left_s := due_s - self._clock()) > 0:  # noqa: ASYNC110 -- a time, not an event.
-            await asyncio.sleep(left_s)
 
     async def settle(self, within_s: float) -> None:
         """Waits until nothing is in flight, at most `within_s`; `abort` then tells what is left."""

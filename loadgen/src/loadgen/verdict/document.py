@@ -11,8 +11,7 @@ from typing import Any
 from loadgen.measure.observe import Resources
 from loadgen.measure.tally import Latencies, Tally, WindowCount
 from loadgen.transaction.outcomes import Outcome
-from loadgen.verdict.thresholds import PERCENTILES
-from loadgen.verdict.verdict import Programs, Result
+from loadgen.verdict.verdict import Programs, Result, percentiles_s
 
 SCHEMA = 1
 
@@ -82,10 +81,7 @@ def timeline(result: Result, programs: Mapping[str, Any]) -> dict[str, Any]:
 
 def milliseconds(latencies: Latencies) -> dict[str, float | None]:
     """Percentiles, null where nothing was recorded."""
-    seconds = {
-        name: latencies.max_s if name == "max" else latencies.percentile_s(percentile)
-        for name, percentile in PERCENTILES.items()
-    }
+    seconds = percentiles_s(latencies)
     return {name: None if value is None else round(value * 1000, 3) for name, value in seconds.items()}
 
 

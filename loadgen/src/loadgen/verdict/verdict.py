@@ -270,8 +270,13 @@ def _counts(
     return counts
 
 
-def _percentiles(prefix: str, latencies: Latencies) -> dict[str, float | None]:
+def percentiles_s(latencies: Latencies) -> dict[str, float | None]:
+    """Seconds by the name of the percentile; None where nothing was recorded."""
     return {
-        f"{prefix}.{name}": latencies.max_s if name == "max" else latencies.percentile_s(percentile)
+        name: latencies.max_s if name == "max" else latencies.percentile_s(percentile)
         for name, percentile in PERCENTILES.items()
     }
+
+
+def _percentiles(prefix: str, latencies: Latencies) -> dict[str, float | None]:
+    return {f"{prefix}.{name}": seconds for name, seconds in percentiles_s(latencies).items()}
