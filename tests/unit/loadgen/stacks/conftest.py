@@ -4,8 +4,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from loadgen.stacks import local, process
 
 FAKE = Path(__file__).with_name("fake_program.py")
 
@@ -48,3 +51,15 @@ def behave(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.fixture
 def fake_command() -> Callable[[str], list[str]]:
     return lambda name: [sys.executable, str(FAKE), name]
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch, record: Any, fake_command: Callable[[str], list[str]]) -> None:
+    """Starts the stand-in wherever the stack starts a program."""
+    start = process.Program.start
+
+    async def start_fake(name: str, command: list[str], *rest: Any) -> Any:
+        return await start(name, [*fake_command(name), *command[1:]], *rest)
+
+    monkeypatch.setattr(process.Program, "start", start_fake)
+    monkeypatch.setattr(local, "find_program", lambda name: name)

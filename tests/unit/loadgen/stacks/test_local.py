@@ -7,21 +7,11 @@ from typing import Any
 import pytest
 
 from loadgen.stack_api import RTT_20_MS, StackError, StackSettings
-from loadgen.stacks import local, process
+from loadgen.stacks import process
 from loadgen.stacks.local import local_stack
 from servicekit.address import Address
 
-
-@pytest.fixture(autouse=True)
-def fakes(monkeypatch: pytest.MonkeyPatch, record: Any, fake_command: Callable[[str], list[str]]) -> None:
-    """Starts the stand-in wherever the stack starts a program."""
-    start = process.Program.start
-
-    async def start_fake(name: str, command: list[str], *rest: Any) -> Any:
-        return await start(name, [*fake_command(name), *command[1:]], *rest)
-
-    monkeypatch.setattr(process.Program, "start", start_fake)
-    monkeypatch.setattr(local, "find_program", lambda name: name)
+pytestmark = pytest.mark.usefixtures("stand_ins")
 
 
 async def test_programs_start_in_the_order_of_need_and_end_in_the_reverse(record: Any) -> None:

@@ -10,22 +10,13 @@ from structlog.testing import capture_logs
 
 from loadgen.link.plan import Plan, Window, read
 from loadgen.stack_api import RTT_20_MS, Faults, ProgramEndedBadlyError, StackError, StackSettings
-from loadgen.stacks import link_control, local, process
+from loadgen.stacks import link_control, process
 from loadgen.stacks.local import local_stack
 
 BLACKHOLE = Window(from_s=0, blackhole=True)
 
 
-@pytest.fixture(autouse=True)
-def fakes(monkeypatch: pytest.MonkeyPatch, record: Any, fake_command: Callable[[str], list[str]]) -> None:
-    """Starts the stand-in wherever the stack starts a program."""
-    start = process.Program.start
-
-    async def start_fake(name: str, command: list[str], *rest: Any) -> Any:
-        return await start(name, [*fake_command(name), *command[1:]], *rest)
-
-    monkeypatch.setattr(process.Program, "start", start_fake)
-    monkeypatch.setattr(local, "find_program", lambda name: name)
+pytestmark = pytest.mark.usefixtures("stand_ins")
 
 
 async def test_process_ids_follow_a_restart(record: Any) -> None:
