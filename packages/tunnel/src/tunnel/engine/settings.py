@@ -7,11 +7,18 @@ Worst-case memory of one connection, both ends together and per direction:
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 KIB = 1024
 MIB = 1024 * KIB
 
 ALPN = "finback/1"
+
+CongestionControl = Literal["cubic", "bbr", "reno"]
+
+
+class TlsFileError(ValueError):
+    """A certificate, key or CA file cannot be used; the message names it and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +71,5 @@ class EngineLimits:
     """RFC 9000 section 14."""
     datagram_cap_bytes: int = 16 * KIB
     """No datagram is larger, whatever the path would carry."""
-    congestion_control: str = "cubic"
+    congestion_control: CongestionControl = "cubic"
+    """bbr: only the engine quinn has it; aioquic refuses it with a ValueError."""

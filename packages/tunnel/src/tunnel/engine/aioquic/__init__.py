@@ -3,9 +3,8 @@
 from tunnel.engine.aioquic.client import ClientEndpoint, PathMtu
 from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.server import ServerEndpoint
-from tunnel.engine.aioquic.tls import TlsFileError
 from tunnel.engine.port import Engine
-from tunnel.engine.settings import ClientTls, EngineLimits, ServerTls
+from tunnel.engine.settings import ClientTls, EngineLimits, ServerTls, TlsFileError
 
 __all__ = ["PathMtu", "TlsFileError", "WindowBudget", "client_engine", "server_engine"]
 
@@ -21,7 +20,7 @@ def client_engine(
 
     `path_mtu` gives the bytes of the largest IP packet that the way to an address carries; without an answer datagrams
     have the smallest size. `budget` is shared by all engines of a process; without one it is this engine's alone.
-    Raises TlsFileError for a CA file that cannot be used, ValueError for an impossible server name or pin.
+    Raises TlsFileError for a CA file that cannot be used, ValueError for an impossible server name or pin, or bbr.
     """
     return ClientEndpoint(tls, limits, budget or WindowBudget(limits.window_budget_bytes), path_mtu)
 

@@ -18,13 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 
 from tunnel.engine.aioquic.recovery import CUBIC
-from tunnel.engine.settings import ALPN, ClientTls, EngineLimits, ServerTls
+from tunnel.engine.settings import ALPN, ClientTls, EngineLimits, ServerTls, TlsFileError
 
 PIN_BYTES = 32
 
-
-class TlsFileError(ValueError):
-    """A certificate, key or CA file cannot be used; the message names it and says why."""
+_CONGESTION_CONTROLS = {"cubic": CUBIC, "reno": "reno"}
 
 
 def server_configuration(tls: ServerTls, limits: EngineLimits) -> QuicConfiguration:
@@ -64,9 +62,12 @@ def pin_matches(certificate: Certificate, pin_sha256: bytes) -> bool:
 
 
 def _configuration(limits: EngineLimits, *, is_client: bool) -> QuicConfiguration:
+    congestion_control = _CONGESTION_CONTROLS.get(limits.congestion_control)
+    if congestion_control is None:
+        raise ValueError(f"aioquic has no congestion control {limits.congestion_control}, only cubic and reno")
     return QuicConfiguration(
         alpn_protocols=[ALPN],
-        congestion_control_algorithm=CUBIC if limits.congestion_control == "cubic" else limits.congestion_control,
+        congestion_control_algorithm=congestion_control,
         idle_timeout=limits.idle_timeout_s,
         is_client=is_client,
         max_datagram_size=limits.datagram_floor_bytes,
