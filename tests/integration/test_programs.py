@@ -256,7 +256,10 @@ REFUSED = [
     ([*CLIENT, "--pin-sha256=abc"], "--pin-sha256 (PROXY_CLIENT_PIN_SHA256)"),
     ([*CLIENT, "--insecure", "--ca-file=ca.pem"], "choose one of --ca-file, --pin-sha256 and --insecure"),
     ([*CLIENT, "--listen=0.0.0.0:1080"], "is not loopback: give --users-file, or --allow-open-listener"),
-    ([*CLIENT, "--engine=magic"], "--engine"),
+    ([*CLIENT, "--engine=magic"], "'auto', 'aioquic' or 'quinn'"),
+    ([*CLIENT, "--congestion-control=vegas"], "'cubic', 'bbr' or 'reno'"),
+    ([*CLIENT, "--engine=aioquic", "--congestion-control=bbr"], "aioquic has no congestion control bbr"),
+    ([*SERVER, "--engine=aioquic", "--congestion-control=bbr"], "aioquic has no congestion control bbr"),
     (["proxy-server"], "give --certificate and --private-key, or --dev-certificate"),
     ([*SERVER, "--certificate=c.pem", "--private-key=k.pem"], "or --dev-certificate"),
     (["proxy-server", "--certificate=c.pem"], "--certificate and --private-key go together"),
@@ -419,7 +422,9 @@ async def test_text_for_people(start: Start, certificates: Path, tmp_path: Path)
     client.signal()
     assert await client.ended() == 0
     text = client.raw.decode()
-    assert re.search(r"^\S+ \[info +\] listening .*listener=socks address=127\.0\.0\.1:\d+$", text, re.MULTILINE)
+    assert re.search(
+        r"^\S+ \[info +\] listening .*listener=socks address=127\.0\.0\.1:\d+ engine=\w+$", text, re.MULTILINE
+    )
     assert re.search(r"^\S+ \[warning +\] connection_failed .*cause=token_refused detail='.*'", text, re.MULTILINE)
     assert "\x1b" not in text  # no colours where nobody sees them
     assert "no such token" not in text

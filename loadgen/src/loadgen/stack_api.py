@@ -136,10 +136,6 @@ class Stack(Protocol):
         """Process ids in the generator's own /proc, by program; asked again after a restart they are the new ones."""
 
     @property
-    def engine(self) -> Mapping[str, str]:
-        """The QUIC engine of each side: {"client": "aioquic", "server": "aioquic"}; empty where it is not known."""
-
-    @property
     def faults(self) -> Faults | None:
         """How to break it; None for what somebody else runs."""
 

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from tunnel.errors import Cause
-from tunnel.metrics import SessionCollector, cause_labels, handshake_histogram
+from tunnel.metrics import SessionCollector, cause_labels, engine_info, handshake_histogram
 from tunnel.session.base import Session
 from tunnel.session.ledger import END_EVENTS, Ledger
 from tunnel.wire.messages import Direction
@@ -123,3 +123,8 @@ def test_handshakes(scrape: Scrape) -> None:
     assert scrape("tunnel_handshake_seconds_sum") == 0.02
     assert scrape("tunnel_handshake_seconds_bucket", le="0.01") == 0
     assert scrape("tunnel_handshake_seconds_bucket", le="0.025") == 1
+
+
+def test_the_engine_is_told(scrape: Scrape) -> None:
+    engine_info(scrape.registry, scrape.role, "aioquic", "reno")
+    assert scrape("tunnel_engine_info", engine="aioquic", congestion_control="reno") == 1

@@ -1,16 +1,17 @@
-"""What the programs of the stack say of themselves at one moment: memory, descriptors, and the FIN ledger.
+"""What the programs of the stack say of themselves at one moment: memory, descriptors, the FIN ledger, their engine.
 
 Memory and descriptors come from /proc where the process id is known, else from `process_*` metrics; else they are null.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadgen.measure.scrape import Scrape, scrape_all
 
 ENDS = "tunnel_ends_total"
+ENGINE = "tunnel_engine_info"
 EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
 
 Ledger = dict[str, dict[str, dict[str, int]]]
@@ -34,11 +35,13 @@ class Snapshot:
     """Since each program was started."""
     instances: Mapping[str, float] = field(default_factory=dict)
     """When each program was started, by its own clock: another value is another process."""
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """The QUIC engine that is used, by side: client, server."""
 
 
 async def snapshot(metrics: Mapping[str, str], pids: Mapping[str, int]) -> Snapshot:
     """Looks at every program that is known by metrics URL or process id, and at this process."""
-    scrapes = await scrape_all(metrics, only=(ENDS, "process_"))
+    scrapes = await scrape_all(metrics, only=(ENDS, ENGINE, "process_"))
     resources = {"loadgen": _of_process(os.getpid())}
     for program in sorted({*scrapes, *pids}):
         seen = _of_process(pids[program]) if program in pids else Resources()
@@ -49,7 +52,8 @@ async def snapshot(metrics: Mapping[str, str], pids: Mapping[str, int]) -> Snaps
         for program, scrape in scrapes.items()
         if scrape is not None and (started_at := scrape.value("process_start_time_seconds")) is not None
     }
-    return Snapshot(resources, ends, instances)
+    engines = {side: engine for scrape in scrapes.values() if scrape for side, engine in _engines(scrape)}
+    return Snapshot(resources, ends, instances, engines)
 
 
 def rescued(ends: Ledger) -> int:
@@ -81,3 +85,9 @@ def _ends(scrape: Scrape | None) -> dict[str, dict[str, int]]:
         if labels["event"] in events:
             events[labels["event"]] += int(value)
     return counted
+
+
+def _engines(scrape: Scrape) -> Iterator[tuple[str, str]]:
+    for pairs in scrape.series(ENGINE):
+        labels = dict(pairs)
+        yield labels["role"], labels["engine"]

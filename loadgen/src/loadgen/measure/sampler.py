@@ -36,6 +36,8 @@ class Sampler:
     def __init__(self, stack: Stack, clock: Callable[[], float] = monotonic) -> None:
         self.ends: Ledger = {}
         self.restarted: set[str] = set()
+        self.engines: dict[str, str] = {}
+        """The QUIC engine of each side, as far as the programs tell."""
         self.first = self.last = Snapshot({}, {})
         """What was seen first and last."""
         self._stack = stack
@@ -66,6 +68,7 @@ class Sampler:
         """Counts what was seen `at_s`."""
         self.first = self.first if self._looks else seen
         self.last = seen
+        self.engines |= seen.engines
         self._add_ends(seen)
         if self._looks % self._keep_every == 0:
             for program, used in seen.resources.items():

@@ -71,8 +71,6 @@ def arguments_inside(
     arguments += ["--link-label", link] if (link := settings.link_said()) is not None else []
     for program, url in stack.metrics.items():
         arguments += ["--metrics-of", f"{program}={url}"]
-    for side, engine in stack.engine.items():
-        arguments += ["--engines", f"{side}={engine}"]
     arguments += ["--duration", f"{settings.duration_s()}", "--mix", mix, "--seed", f"{settings.seed}"]
     arguments += ["--max-in-flight", f"{settings.max_in_flight}", "--revision", revision]
     arguments += ["--rate", f"{settings.rate}"] if settings.rate is not None else []

@@ -140,7 +140,12 @@ class SoakRun:
             log.warning("ledger_not_judged", reason="somebody else's streams were open when the load began")
         unjudged = frozenset(sampler.ends) if before.pending else sampler.unjudged
         programs = Programs(
-            sampler.first.resources, sampler.last.resources, sampler.ends, frozenset(sampler.restarted), unjudged
+            sampler.first.resources,
+            sampler.last.resources,
+            sampler.ends,
+            frozenset(sampler.restarted),
+            unjudged,
+            sampler.engines,
         )
         return self._result(stack, tally, drain, programs, replace(found, fatal=fatal), ended_s - began_s)
 
@@ -216,12 +221,13 @@ class SoakRun:
         self, stack: Stack, tally: Tally, drain: Drain, programs: Programs, found: Preflight, duration_s: float
     ) -> Result:
         settings = self._settings
+        said = settings.engines() if settings.stack == "external" else {}
         run = Run(
             id=report_directory.run_id(self._started_at),
             seed=settings.seed,
             revision=self._revision,
             stack=settings.stack_label or settings.stack,
-            engine=stack.engine,
+            engine={**said, **programs.engines},
             started_at=self._started_at,
             duration_s=duration_s,
             mix=settings.mix_name(),

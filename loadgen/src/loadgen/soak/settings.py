@@ -75,7 +75,6 @@ class SoakSettings(Settings, ProgramChoices):
     credentials_file: Path | None = Field(None, description="stack external: a file with one line, NAME:PASSWORD")
     metrics_of: tuple[str, ...] = Field((), description="stack external: PROGRAM=URL of a /metrics to watch")
     stack_label: str | None = Field(None, description="stack external: what verdict.json shall call the stack")
-    engines: tuple[str, ...] = Field((), description="stack external: client=NAME, server=NAME for verdict.json")
     link_label: str | None = Field(None, description="stack external: what verdict.json shall say of the link")
     asked: str | None = Field(None, description="the command line that verdict.json shall name instead of this one")
     link: str | None = Field(
@@ -114,7 +113,7 @@ class SoakSettings(Settings, ProgramChoices):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         of_external = (
-            "proxy", "target", "server_first", "credentials_file", "metrics_of", "stack_label", "engines", "marks",
+            "proxy", "target", "server_first", "credentials_file", "metrics_of", "stack_label", "marks",
             "link_label", "asked",
         )  # fmt: skip
         if self.stack == "external":
@@ -138,7 +137,6 @@ class SoakSettings(Settings, ProgramChoices):
         self.credentials()
         self.check_programs(self.stack, link=self.link != NO_LINK)
         _pairs("--metrics-of", self.metrics_of)
-        _pairs("--engines", self.engines)
         return self
 
     def _faults_fit(self) -> None:
@@ -224,10 +222,6 @@ class SoakSettings(Settings, ProgramChoices):
     def metrics_urls(self) -> dict[str, str]:
         """URL by program, of --metrics-of."""
         return _pairs("--metrics-of", self.metrics_of)
-
-    def engine(self) -> dict[str, str]:
-        """Engine by side, of --engines."""
-        return _pairs("--engines", self.engines)
 
 
 def _pairs(flag: str, texts: tuple[str, ...]) -> dict[str, str]:

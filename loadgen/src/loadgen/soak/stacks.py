@@ -23,7 +23,6 @@ class ExternalStack:
     server_first: Address
     metrics: Mapping[str, str] = field(default_factory=dict)
     pids: Mapping[str, int] = field(default_factory=dict)
-    engine: Mapping[str, str] = field(default_factory=dict)
     faults: Faults | None = None
 
 
@@ -47,7 +46,7 @@ def external(settings: SoakSettings) -> Stack:
     assert proxy is not None, "settings check it"
     assert target is not None, "settings check it"
     server_first = settings.server_first or Address(target.host, target.port + 1)
-    return ExternalStack(proxy, target, server_first, settings.metrics_urls(), engine=settings.engine())
+    return ExternalStack(proxy, target, server_first, settings.metrics_urls())
 
 
 def _link(asked: str | None) -> tuple[str, ...] | None:

@@ -40,7 +40,6 @@ class StackCommandSettings(CommandSettings, Conditions, ProgramChoices):
     target_port: int | None = Field(
         None, ge=0, le=65535, description="stack local: port of http-target (8080, or a free one)"
     )
-    engine: str | None = Field(None, description="the QUIC library of both proxies")
     logs_directory: Path | None = Field(None, description="directory for the programs' logs, one file each")
 
     @model_validator(mode="after")
@@ -64,13 +63,8 @@ class StackCommandSettings(CommandSettings, Conditions, ProgramChoices):
 
     def for_stack(self, own: Mapping[str, tuple[str, ...]]) -> StackSettings:
         """What the stack is asked for; `own` arguments by program come before those of the command line."""
-        engine = () if self.engine is None else ("--engine", self.engine)
-        engines = {"proxy-client": engine, "proxy-server": engine}
         further = self.arguments()
-        arguments = {
-            name: (*own.get(name, ()), *engines.get(name, ()), *further.get(name, ()))
-            for name in {**own, **engines, **further}
-        }
+        arguments = {name: (*own.get(name, ()), *further.get(name, ())) for name in {**own, **further}}
         return StackSettings(self.link_arguments(), arguments, self.logs_directory, self.programs())
 
 

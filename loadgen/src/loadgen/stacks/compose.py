@@ -25,7 +25,6 @@ from docker.models.containers import Container
 from loadgen.stack_api import StackError, StackSettings
 from loadgen.stacks.compose_faults import ComposeFaults
 from loadgen.stacks.link_control import LinkPlan
-from loadgen.stacks.local import engines
 from loadgen.stacks.project import STOP_TIMEOUT_S, Project
 from servicekit.address import Address
 from servicekit.logs import get_logger
@@ -49,7 +48,6 @@ class ComposeStack:
         self.server_first = Address("http-target", 8081)
         self.metrics = {name: f"http://{name}:{METRICS_PORTS[name]}/metrics" for name in programs}
         self.pids: dict[str, int] = {}  # in other /procs than the generator's
-        self.engine = engines(settings)
         self.faults = ComposeFaults(project, programs, plan)
 
     async def soak(

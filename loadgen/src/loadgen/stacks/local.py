@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from loadgen.stack_api import Stack, StackError, StackSettings
@@ -27,8 +26,6 @@ from servicekit.address import Address
 from servicekit.logs import get_logger
 
 FREE_PORT = "127.0.0.1:0"
-ENGINES = {"client": "aioquic", "server": "aioquic"}
-"""What the proxies use unless their arguments say otherwise."""
 
 _LISTENERS = {
     "http-target": {"http": "--listen", "server_first": "--server-first-listen"},
@@ -51,7 +48,6 @@ class LocalStack:
     target: Address
     server_first: Address
     metrics: Mapping[str, str]
-    engine: Mapping[str, str]
     faults: LocalFaults
     programs: Mapping[str, Program]
 
@@ -115,7 +111,6 @@ async def _start(settings: StackSettings, directory: Path, exits: AsyncExitStack
         target=target.addresses["http"],
         server_first=target.addresses["server_first"],
         metrics={name: program.metrics_url for name, program in programs.items()},
-        engine=engines(settings),
         faults=LocalFaults(programs, control),
         programs=programs,
     )
@@ -153,14 +148,3 @@ def _flags(defaults: Sequence[tuple[str, str]], further: Sequence[str]) -> list[
     """The default flags that `further` does not give itself."""
     given = {argument.partition("=")[0] for argument in further}
     return [part for flag, value in defaults if flag not in given for part in (flag, value)]
-
-
-def engines(settings: StackSettings) -> dict[str, str]:
-    """Returns the QUIC engine of each side: what the proxies are asked to use, else their default."""
-    asked = dict(ENGINES)
-    for side in ENGINES:
-        for flag, value in pairwise((*settings.arguments.get(f"proxy-{side}", ()), "")):
-            name, equals, inline = flag.partition("=")
-            if name == "--engine":
-                asked[side] = inline if equals else value
-    return asked

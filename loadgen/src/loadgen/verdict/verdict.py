@@ -75,6 +75,8 @@ class Programs:
     restarted: frozenset[str] = frozenset()
     unjudged: frozenset[str] = frozenset()
     """Whose ledger says nothing: they were restarted, did not answer, or had somebody else's streams in it."""
+    engines: Mapping[str, str] = field(default_factory=dict)
+    """The QUIC engine of each side, as they told it."""
 
 
 @dataclass(frozen=True)

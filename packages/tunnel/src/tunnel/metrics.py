@@ -9,7 +9,7 @@ Rules:
 import time
 from collections.abc import Iterator
 
-from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client import CollectorRegistry, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -32,6 +32,12 @@ def handshake_histogram(registry: CollectorRegistry, role: str) -> Histogram:
     )
     histogram.labels(role)
     return histogram
+
+
+def engine_info(registry: CollectorRegistry, role: str, engine: str, congestion_control: str) -> None:
+    """What carries the connections: the labels of a series that is always 1."""
+    info = Info("tunnel_engine", "The QUIC library in use, and its congestion control", ["role"], registry=registry)
+    info.labels(role).info({"engine": engine, "congestion_control": congestion_control})
 
 
 class SessionCollector(Collector):

@@ -18,7 +18,7 @@ def main() -> None:
         logging.getLogger("quic").setLevel(logging.ERROR)
 
     async def serve(stop: Stop) -> int:
-        from proxy_client.app import ProxyClient  # aioquic takes a while to import: not for --help.
+        from proxy_client.app import ProxyClient  # An engine takes a while to import: not for --help.
 
         return await ProxyClient(settings).run(stop)
 

@@ -20,10 +20,11 @@ from servicekit.errors import CannotStartError, blaming
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
-from tunnel.engine.aioquic import TlsFileError, client_engine
-from tunnel.engine.settings import ClientTls, EngineLimits
+from tunnel.engine import choice
+from tunnel.engine.port import Engine
+from tunnel.engine.settings import ClientTls, EngineLimits, TlsFileError
 from tunnel.errors import Cause
-from tunnel.metrics import SessionCollector, handshake_histogram
+from tunnel.metrics import SessionCollector, engine_info, handshake_histogram
 from tunnel.net.bind import bound_socket
 from tunnel.net.client_socket import path_mtu, resolve, unbound_socket
 from tunnel.net.credentials import Users, read_token
@@ -74,6 +75,8 @@ class ProxyClient:
         self.address = settings.listen
         """Where SOCKS5 is spoken, with the port that port 0 became."""
         self._udp_socket = unbound_socket()
+        self._engine = self._make_engine()
+        engine_info(self._registry, "client", self._engine.name, settings.congestion_control)
         self._session = self._make_session()
         self._registry.register(SessionCollector(self._session, "client"))
         self._driver = Driver(
@@ -84,7 +87,7 @@ class ProxyClient:
             on_fault=self._on_fault,
         )
 
-    def _make_session(self) -> ClientSession:
+    def _make_engine(self) -> Engine:
         settings = self._settings
         tls = ClientTls(
             server_name=settings.server_name or settings.server.host,
@@ -94,12 +97,21 @@ class ProxyClient:
         )
         if settings.insecure:
             self._log.warning("insecure", detail="the server is not verified: anybody could be it")
+        limits = EngineLimits(
+            datagram_cap_bytes=settings.max_datagram_bytes, congestion_control=settings.congestion_control
+        )
         try:
-            engine = client_engine(tls, EngineLimits(datagram_cap_bytes=settings.max_datagram_bytes), path_mtu=path_mtu)
+            adapter = choice.resolve(settings.engine, settings.congestion_control)
+            return adapter.client_engine(tls, limits, path_mtu=path_mtu)
+        except choice.EngineError as error:
+            raise CannotStartError(f"--engine {settings.engine}: {error}") from error
         except TlsFileError as error:
             raise CannotStartError(f"--ca-file {error}") from error
         except ValueError as error:
             raise CannotStartError(f"--server-name: {error}") from error
+
+    def _make_session(self) -> ClientSession:
+        settings = self._settings
         session_settings = SessionSettings(
             open_timeout_s=settings.open_timeout_s,
             half_closed_linger_s=settings.half_closed_linger_s,
@@ -109,7 +121,7 @@ class ProxyClient:
         if settings.token_file is not None:
             with blaming("--token-file", settings.token_file):
                 token = read_token(settings.token_file)
-        return ClientSession(engine, session_settings, token=token, rng=SystemRandom(), now=Driver.now())
+        return ClientSession(self._engine, session_settings, token=token, rng=SystemRandom(), now=Driver.now())
 
     async def run(self, stop: Stop) -> int:
         """Serves until `stop`; the exit code."""
@@ -134,7 +146,7 @@ class ProxyClient:
             raise CannotStartError(f"--listen {wanted}: {error.strerror or error}") from error
         listener = TcpListener(self._loop, sock, self._on_accept, self._on_shortage)
         self.address = Address.of_socket(listener.address)
-        self._log.info("listening", listener="socks", address=str(self.address))
+        self._log.info("listening", listener="socks", address=str(self.address), engine=self._engine.name)
         return listener
 
     def _pending(self) -> dict[str, object]:

@@ -1,13 +1,15 @@
 """The settings of proxy-client."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, StringConstraints, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit.address import Address
 from servicekit.settings import MetricsListen, Settings
+from tunnel.engine.choice import EngineName, choose
+from tunnel.engine.settings import CongestionControl
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
 
@@ -31,7 +33,10 @@ class ProxyClientSettings(Settings):
     users_file: Path | None = Field(None, description="file with name:password lines; only these users are served")
     allow_open_listener: bool = Field(False, description="serve other machines without users: an open proxy")
     metrics_listen: MetricsListen = Address("127.0.0.1", 9101)
-    engine: Literal["auto", "aioquic"] = Field("auto", description="the QUIC library")
+    engine: EngineName = Field("auto", description="the QUIC library; auto: the fastest that is installed")
+    congestion_control: CongestionControl = Field(
+        "cubic", description="how what is sent adapts to the path; bbr only with the engine quinn"
+    )
     socks_timeout_s: float = Field(10.0, gt=0, le=300, description="how long a SOCKS handshake may take")
     open_timeout_s: float = Field(10.0, gt=0, le=300, description="how long a request waits for a connection")
     half_closed_linger_s: float = Field(
@@ -55,4 +60,13 @@ class ProxyClientSettings(Settings):
             raise ValueError(
                 f"--listen {self.listen} is not loopback: give --users-file, or --allow-open-listener to serve anybody"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine(self) -> Self:
+        try:
+            choose(self.engine, self.congestion_control)
+        except ValueError as error:
+            asked = f"--engine {self.engine} --congestion-control {self.congestion_control}"
+            raise ValueError(f"{asked}: {error}") from error
         return self

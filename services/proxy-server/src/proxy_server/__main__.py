@@ -18,7 +18,7 @@ def main() -> None:
         logging.getLogger("quic").setLevel(logging.ERROR)
 
     async def serve(stop: Stop) -> int:
-        from proxy_server.app import ProxyServer  # aioquic takes a while to import: not for --help.
+        from proxy_server.app import ProxyServer  # An engine takes a while to import: not for --help.
 
         return await ProxyServer(settings).run(stop)
 

@@ -20,10 +20,11 @@ from servicekit.errors import CannotStartError, blaming
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
-from tunnel.engine.aioquic import TlsFileError, server_engine
-from tunnel.engine.settings import EngineLimits, ServerTls
+from tunnel.engine import choice
+from tunnel.engine.port import Engine
+from tunnel.engine.settings import EngineLimits, ServerTls, TlsFileError
 from tunnel.errors import Cause
-from tunnel.metrics import SessionCollector, handshake_histogram
+from tunnel.metrics import SessionCollector, engine_info, handshake_histogram
 from tunnel.net.bind import bound_socket
 from tunnel.net.credentials import Tokens
 from tunnel.net.driver import ConnectionEvent, Driver
@@ -60,7 +61,15 @@ class ProxyServer:
         self._listening = False
         self.address = settings.listen
         """Where QUIC is spoken, with the port that port 0 became."""
-        self._session = self._make_session()
+        tls, tokens = _credentials(settings)
+        self._limits = EngineLimits(
+            max_connections=settings.max_connections,
+            datagram_cap_bytes=settings.max_datagram_bytes,
+            congestion_control=settings.congestion_control,
+        )
+        self._engine = self._make_engine(tls)
+        engine_info(self._registry, "server", self._engine.name, settings.congestion_control)
+        self._session = self._make_session(tokens)
         self._registry.register(SessionCollector(self._session, "server"))
         self._driver = Driver(
             self._loop,
@@ -80,27 +89,30 @@ class ProxyServer:
         )
         self._metrics.active.set_function(lambda: self._dialling.active)
 
-    def _make_session(self) -> ServerSession:
+    def _make_engine(self, tls: ServerTls) -> Engine:
         settings = self._settings
-        tls, tokens = _credentials(settings)
-        limits = EngineLimits(max_connections=settings.max_connections, datagram_cap_bytes=settings.max_datagram_bytes)
         try:
-            engine = server_engine(tls, limits)
+            return choice.resolve(settings.engine, settings.congestion_control).server_engine(tls, self._limits)
+        except choice.EngineError as error:
+            raise CannotStartError(f"--engine {settings.engine}: {error}") from error
         except TlsFileError as error:
             raise CannotStartError(f"the certificate or its key cannot be used: {error}") from error
+
+    def _make_session(self, tokens: Tokens) -> ServerSession:
+        settings = self._settings
         session_settings = SessionSettings(
             half_closed_linger_s=settings.half_closed_linger_s,
             stream_idle_s=settings.idle_timeout_s,
             end_rescue=settings.end_rescue,
         )
         return ServerSession(
-            engine,
+            self._engine,
             tokens.name_of,
             session_settings,
             instance_id=secrets.token_bytes(INSTANCE_ID_BYTES),
             rng=SystemRandom(),
             now=Driver.now(),
-            max_streams=limits.max_streams,
+            max_streams=self._limits.max_streams,
         )
 
     async def run(self, stop: Stop) -> int:
@@ -126,7 +138,7 @@ class ProxyServer:
         self._driver.start(endpoint)
         self._listening = True
         self.address = Address.of_socket(endpoint.address)
-        self._log.info("listening", listener="quic", address=str(self.address))
+        self._log.info("listening", listener="quic", address=str(self.address), engine=self._engine.name)
 
     def _pending(self) -> dict[str, object]:
         return self._session.pending(Driver.now()).document()

@@ -1,13 +1,15 @@
 """The settings of proxy-server."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from servicekit.address import Address
 from servicekit.settings import MetricsListen, Settings
+from tunnel.engine.choice import EngineName, choose
+from tunnel.engine.settings import CongestionControl
 from tunnel.net.egress import EgressPolicy
 
 
@@ -29,7 +31,10 @@ class ProxyServerSettings(Settings):
     )
     end_rescue: bool = Field(True, description="announce ends that were not confirmed in time a second way")
     metrics_listen: MetricsListen = Address("127.0.0.1", 9102)
-    engine: Literal["auto", "aioquic"] = Field("auto", description="the QUIC library")
+    engine: EngineName = Field("auto", description="the QUIC library; auto: the fastest that is installed")
+    congestion_control: CongestionControl = Field(
+        "cubic", description="how what is sent adapts to the path; bbr only with the engine quinn"
+    )
     dial_timeout_s: float = Field(10.0, gt=0, le=60, description="how long a target may take to resolve and connect")
     half_closed_linger_s: float = Field(
         300.0, gt=0, le=86400, description="how long a stream with one direction ended may stand still"
@@ -53,4 +58,13 @@ class ProxyServerSettings(Settings):
             raise ValueError("give --certificate and --private-key, or --dev-certificate")
         if self.certificate is not None and self.tokens_file is None:
             raise ValueError("--tokens-file is required: without it anybody could use this server")
+        return self
+
+    @model_validator(mode="after")
+    def _an_engine(self) -> Self:
+        try:
+            choose(self.engine, self.congestion_control)
+        except ValueError as error:
+            asked = f"--engine {self.engine} --congestion-control {self.congestion_control}"
+            raise ValueError(f"{asked}: {error}") from error
         return self

@@ -20,7 +20,6 @@ class Compose:
     server_first: Address = field(default_factory=lambda: Address("http-target", 8081))
     metrics: dict[str, str] = field(default_factory=lambda: {"proxy-client": "http://proxy-client:9101/metrics"})
     pids: dict[str, int] = field(default_factory=dict)
-    engine: dict[str, str] = field(default_factory=lambda: {"client": "aioquic", "server": "aioquic"})
     faults: Faults | None = None
 
     async def soak(self, arguments: object, report: Path, *, on_line: object = None, marks: Path | None = None) -> int:
@@ -49,7 +48,7 @@ def test_what_is_asked_for_inside_is_what_was_asked_for_here() -> None:
     ):  # fmt: skip
         assert getattr(inside, name) == getattr(here, name)
     stack = external(inside)
-    for name in ("proxy", "target", "server_first", "metrics", "engine"):
+    for name in ("proxy", "target", "server_first", "metrics"):
         assert getattr(stack, name) == getattr(Compose(), name)
 
 
@@ -58,4 +57,4 @@ async def test_external(tmp_path: Path) -> None:
     stack: Stack
     async with open_stack(settings, tmp_path) as stack:
         assert stack.server_first == Address("127.0.0.1", 8081)
-        assert (stack.metrics, stack.pids, stack.engine) == ({}, {}, {})
+        assert (stack.metrics, stack.pids) == ({}, {})

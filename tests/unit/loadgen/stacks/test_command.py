@@ -59,6 +59,7 @@ def test_arguments_of_the_command_line_are_the_last_word() -> None:
         ({"target_port": 65535}, "must be less; http-target speaks first on the next port"),
         ({"argument": ("proxy=--x",)}, "NAME one of proxy-client, proxy-server, http-target, link"),
         ({"argument": ("proxy-client",)}, "must be NAME=VALUE"),
+        ({"engine": "client=quinn,link=quinn"}, "must be NAME, or client=NAME,server=NAME"),
         ({"argument": ("link=--x",)}, "there is no link in this stack"),
         ({"program": ("proxy-client=/a", "proxy-client=/b")}, "proxy-client: is there twice"),
         ({"program": ("proxy-client=/a",), "stack": "compose"}, "only for the stack local"),

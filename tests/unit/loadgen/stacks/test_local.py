@@ -19,7 +19,6 @@ async def test_programs_start_in_the_order_of_need_and_end_in_the_reverse(record
         assert record.order() == ["start http-target", "start proxy-server", "start link", "start proxy-client"]
         assert set(stack.pids) == set(stack.metrics) == {"http-target", "proxy-server", "link", "proxy-client"}
         assert (stack.target, stack.server_first) == (Address("127.0.0.1", 1), Address("127.0.0.1", 2))
-        assert stack.engine == {"client": "aioquic", "server": "aioquic"}
 
     assert record.order()[4:] == ["end proxy-client", "end link", "end proxy-server", "end http-target"]
 
@@ -45,8 +44,8 @@ async def test_further_arguments_replace_the_stacks_own(record: Any) -> None:
         "proxy-client": ("--listen", "127.0.0.1:1080", "--engine", "quinn"),
         "proxy-server": ("--egress-allow=127.0.0.0/8", "--engine=other"),
     }
-    async with local_stack(StackSettings(arguments=arguments)) as stack:
-        assert stack.engine == {"client": "quinn", "server": "other"}
+    async with local_stack(StackSettings(arguments=arguments)):
+        pass
 
     client, server = record.flags("proxy-client"), record.flags("proxy-server")
     assert client.count("--listen") == 1
