@@ -4,7 +4,10 @@
 #
 # Everything here builds with BuildKit and with the legacy builder alike. The legacy builder makes every stage above the
 # target, so the order of the stages is the order of what they cost.
+#
+# The proxies have the native engine where its wheel is in wheelhouse/ (`make native`, or the target `native` at the end).
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG RUST_IMAGE=rust:1-slim-bookworm
 
 # What every final stage is: Python, a user without a name or rights, and the two directories that volumes are mounted on
 # (a new volume takes its owner from here).
@@ -22,7 +25,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 WORKDIR /source
 COPY requirements-build.lock ./
 RUN pip install --quiet --require-hashes -r requirements-build.lock
-COPY packages packages
+COPY packages/servicekit packages/servicekit
+COPY packages/tunnel packages/tunnel
 COPY services services
 COPY loadgen loadgen
 RUN pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /wheels \
@@ -34,6 +38,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=igno
 RUN python -m venv --without-pip /venv
 COPY services/requirements.lock /
 RUN pip --python /venv/bin/python install --quiet --require-hashes -r /requirements.lock
+# A pattern may match nothing; what has a name must be there.
+COPY wheelhouse/README.md wheelhouse/quinn_engine-*linux*.whl /wheels/
 COPY --from=wheels /wheels/servicekit-*.whl /wheels/tunnel-*.whl /wheels/proxy_*.whl /wheels/http_target-*.whl /wheels/
 RUN pip --python /venv/bin/python install --quiet --no-index --no-deps /wheels/*.whl
 
@@ -71,3 +77,12 @@ COPY --from=tester /venv /venv
 EXPOSE 9104/tcp
 HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["probe", "9104", "healthz"]
 ENTRYPOINT ["loadgen"]
+
+# The wheel of the native engine, for a machine that has Docker and no Rust: `make native-wheel` builds it and takes it out.
+FROM ${RUST_IMAGE} AS native
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends python3-venv >/dev/null && rm -rf /var/lib/apt/lists/*
+COPY requirements-build.lock /
+RUN python3 -m venv /build && /build/bin/pip install --quiet --require-hashes -r /requirements-build.lock
+COPY packages/quinn-engine /source
+RUN /build/bin/maturin build --quiet --release -i /build/bin/python -m /source/Cargo.toml -o /wheelhouse

@@ -24,6 +24,31 @@ $(READY): requirements.lock $(DISTRIBUTIONS:%=%/pyproject.toml)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(DISTRIBUTIONS:%=-e %)
 	@touch $@
 
+CRATE := packages/quinn-engine
+RUST := 1.85
+WHEEL := wheelhouse/.built
+CRATE_SOURCES := $(shell find $(CRATE) -name target -prune -o -type f -not -name Cargo.lock -print 2>/dev/null)
+
+.PHONY: native
+native: $(VENV)/.native ## build the native engine into wheelhouse/ and install it (takes Rust; nothing else here does)
+$(VENV)/.native: $(WHEEL) | $(READY)
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-index --reinstall wheelhouse/quinn_engine-*.whl
+	@touch $@
+$(WHEEL): $(CRATE_SOURCES) | $(READY)
+	@command -v cargo >/dev/null && printf '%s\n' $(RUST) "$$(rustc --version | cut -d' ' -f2)" | sort -VC || { \
+		echo "the native engine needs Rust $(RUST) or newer (cargo and rustc), from rustup or from Debian 13;" \
+		"without it everything runs with aioquic, and make native-wheel builds it in a container" >&2; exit 2; }
+	@command -v cc >/dev/null || { echo "the native engine needs a C compiler; on Debian: apt-get install gcc libc6-dev" >&2; exit 2; }
+	@rm -f wheelhouse/*.whl
+	@$(BIN)/maturin build -q --release -i $(BIN)/python -m $(CRATE)/Cargo.toml -o wheelhouse
+	@touch $@
+
+.PHONY: native-wheel
+native-wheel: ## build the wheel of the native engine with Docker and RUST_IMAGE: for images, on a machine without Rust
+	@docker build --target native $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) -t finback/native .
+	@rm -f wheelhouse/*.whl && container=$$(docker create finback/native) && trap "docker rm $$container >/dev/null" EXIT && \
+		docker cp -q "$$container":/wheelhouse/. wheelhouse/
+
 .PHONY: lock
 lock: $(READY) ## compile the requirements.in files into hash-locked requirements.lock
 	@for name in $(LOCKS); do $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes \
@@ -35,6 +60,13 @@ check: $(READY) ## ruff, import-linter, mypy: cheapest first
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy packages services loadgen tests
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory check-native; fi
+
+.PHONY: check-native
+check-native: $(READY) ## rustfmt, clippy and the tests of the native engine's crate
+	@cargo fmt --manifest-path $(CRATE)/Cargo.toml --check
+	@PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy -q --manifest-path $(CRATE)/Cargo.toml --all-targets -- -D warnings
+	@PYO3_PYTHON=$(abspath $(BIN)/python) cargo test -q --manifest-path $(CRATE)/Cargo.toml
 
 ARGUMENTS ?=
 
