@@ -26,10 +26,11 @@ from aioquic.quic.events import (
 from aioquic.quic.packet import QuicErrorCode, QuicFrameType
 from aioquic.tls import AlertDescription
 
-from tunnel.engine.aioquic.causes import closed_by_application, closed_by_transport, one_line
+from tunnel.engine.aioquic.causes import closed_by_transport
 from tunnel.engine.aioquic.connection import Connection
 from tunnel.engine.aioquic.probe import SizeProbe
 from tunnel.engine.aioquic.tls import pin_matches
+from tunnel.engine.causes import closed_by_application, one_line
 from tunnel.engine.port import (
     Address,
     Closed,

@@ -1,0 +1,618 @@
+//! One connection as the port has it: honest flow control, endings that can cross any call, and a ping that is answered.
+//!
+//! Rules:
+//! - Bytes are read from quinn only while fewer than `delivered` of the stream wait for `consumed`. So credit follows the
+//!   reader: quinn grants what was read, and nobody reads ahead of the application's socket.
+//! - Readable is an edge: who stops reading before Blocked is queued again when `consumed` has made room.
+//! - A stream that ended with bytes unconsumed still counts against the peer's streams.
+//! - quinn wakes blocked streams last in, first out, and a stream may take all there is; here the longest wait goes first,
+//!   and a stream takes a share while others wait. The control stream has room of its own.
+//! - After Closed was reported nothing is, and no call has an effect; the connection only drains.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Instant;
+
+use bytes::Bytes;
+use quinn_proto::{
+    Chunks, ConnectionHandle, ConnectionStats, Dir, Event as QuicEvent, ReadError, StreamEvent, StreamId, VarInt,
+    WriteError,
+};
+
+use crate::event::{Ending, Event};
+use crate::settings::{Limits, Windows, connection_window, handshake_timeout, size};
+
+/// The client's first bidirectional stream.
+const CONTROL_STREAM: u64 = 0;
+
+/// What a stream may send in its turn while others wait for room.
+const SHARE_BYTES: usize = 64 * 1024;
+
+#[derive(PartialEq, Clone, Copy)]
+enum Sending {
+    Open,
+    /// FIN was written; it may still be overtaken by a reset.
+    Finished,
+    Acknowledged,
+    /// By us, or by the peer's STOP_SENDING.
+    Reset,
+}
+
+#[derive(PartialEq, Clone, Copy)]
+enum Receiving {
+    Open,
+    /// The peer's FIN was delivered; bytes before it may still be unconsumed.
+    Ended,
+    /// Stopped here or reset by the peer: nothing is reported any more.
+    Discarding,
+}
+
+struct Stream {
+    sending: Sending,
+    receiving: Receiving,
+    /// Accepted by `send`.
+    accepted: u64,
+    delivered: u64,
+    unconsumed: u64,
+    /// In the queue of streams to read.
+    readable: bool,
+    /// Reading stopped before quinn said that there was no more.
+    unread: bool,
+    /// Its turn number, while a `send` that came up short waits for room.
+    short_since: Option<u64>,
+    /// The peer was told the whole window.
+    grown: bool,
+    /// Ended and unconsumed: quinn has forgotten it, the peer's stream limit has not.
+    held: bool,
+}
+
+impl Stream {
+    fn new() -> Self {
+        Self {
+            sending: Sending::Open,
+            receiving: Receiving::Open,
+            accepted: 0,
+            delivered: 0,
+            unconsumed: 0,
+            readable: false,
+            unread: false,
+            short_since: None,
+            grown: false,
+            held: false,
+        }
+    }
+
+    fn over(&self) -> bool {
+        matches!(self.sending, Sending::Acknowledged | Sending::Reset)
+            && self.receiving != Receiving::Open
+            && self.unconsumed == 0
+    }
+}
+
+/// From a ping to the ACK that can only have been sent after it arrived.
+enum Ping {
+    None,
+    Asked,
+    SentAt(Instant),
+}
+
+pub struct Facts {
+    pub stats: ConnectionStats,
+    pub last_received_at: Instant,
+    pub buffered_send_bytes: u64,
+    pub flow_control_waits: u64,
+}
+
+pub struct Connection {
+    pub quic: quinn_proto::Connection,
+    pub handle: ConnectionHandle,
+    pub handshake_deadline: Option<Instant>,
+    /// In the endpoint's queues.
+    pub in_events: bool,
+    pub in_transmits: bool,
+    pub timer_at: Option<Instant>,
+    /// Closed was reported.
+    pub silent: bool,
+    limits: Limits,
+    windows: Windows,
+    started_at: Instant,
+    established: bool,
+    events: VecDeque<Event>,
+    readable: VecDeque<StreamId>,
+    streams: HashMap<u64, Stream>,
+    ending: Option<Ending>,
+    ping: Ping,
+    last_received_at: Instant,
+    frames_received: u64,
+    acks_received: u64,
+    wants_stream: bool,
+    stream_limit: u64,
+    held_streams: u64,
+    grown_streams: u64,
+    turn: u64,
+    short_streams: usize,
+    flow_control_waits: u64,
+    /// Accepted, of streams whose end is not acknowledged.
+    unacknowledged: u64,
+}
+
+impl Connection {
+    pub fn new(
+        quic: quinn_proto::Connection,
+        handle: ConnectionHandle,
+        limits: &Limits,
+        windows: Windows,
+        now: Instant,
+    ) -> Self {
+        let stream_limit = if quic.side().is_server() { limits.greeting_streams } else { 0 };
+        Self {
+            quic,
+            handle,
+            handshake_deadline: Some(now + handshake_timeout(limits)),
+            in_events: false,
+            in_transmits: false,
+            timer_at: None,
+            silent: false,
+            limits: limits.clone(),
+            windows,
+            started_at: now,
+            established: false,
+            events: VecDeque::new(),
+            readable: VecDeque::new(),
+            streams: HashMap::new(),
+            ending: None,
+            ping: Ping::None,
+            last_received_at: now,
+            frames_received: 0,
+            acks_received: 0,
+            wants_stream: false,
+            stream_limit,
+            held_streams: 0,
+            grown_streams: 0,
+            turn: 0,
+            short_streams: 0,
+            flow_control_waits: 0,
+            unacknowledged: 0,
+        }
+    }
+
+    /// Whether calls have an effect.
+    pub fn live(&self) -> bool {
+        self.ending.is_none() && !self.silent
+    }
+
+    pub fn handshaking(&self) -> bool {
+        !self.established && self.live()
+    }
+
+    pub fn growth_bytes(&self) -> u64 {
+        self.grown_streams * self.windows.growth()
+    }
+
+    // Events.
+
+    pub fn poll_event(&mut self) -> Option<Event> {
+        if self.silent {
+            return None;
+        }
+        self.pump();
+        if let Some(event) = self.events.pop_front() {
+            return Some(event);
+        }
+        while let Some(id) = self.readable.pop_front() {
+            if let Some(event) = self.read(id) {
+                return Some(event);
+            }
+        }
+        let ending = self.ending.take()?;
+        self.silent = true;
+        self.streams.clear();
+        Some(Event::Closed(ending))
+    }
+
+    /// After datagrams of it were handled: whether the peer was heard, and whether a ping was answered.
+    pub fn heard(&mut self, now: Instant) {
+        let stats = self.quic.stats();
+        let frames = frames(&stats);
+        if frames != self.frames_received {
+            self.frames_received = frames;
+            self.last_received_at = now;
+        }
+        if stats.frame_rx.acks != self.acks_received {
+            self.acks_received = stats.frame_rx.acks;
+            // An ACK that comes earlier was on its way before the ping arrived.
+            if matches!(self.ping, Ping::SentAt(at) if now >= at + stats.path.min_rtt.mul_f32(0.9)) {
+                self.ping = Ping::None;
+                self.events.push_back(Event::PingAnswered);
+            }
+        }
+    }
+
+    /// A datagram has left.
+    pub fn transmitted(&mut self, now: Instant) {
+        if matches!(self.ping, Ping::Asked) {
+            self.ping = Ping::SentAt(now);
+        }
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.quic.handle_timeout(now);
+        if self.handshaking() && self.handshake_deadline.is_some_and(|deadline| now >= deadline) {
+            self.quic.close(now, VarInt::from_u32(0), Bytes::new());
+            self.end(Ending::timed_out(false));
+        }
+    }
+
+    pub fn next_timeout(&mut self) -> Option<Instant> {
+        let handshake = if self.handshaking() { self.handshake_deadline } else { None };
+        [self.quic.poll_timeout(), handshake].into_iter().flatten().min()
+    }
+
+    pub fn close(&mut self, code: u64, reason: &str, now: Instant) {
+        self.quic.close(now, size(code), Bytes::copy_from_slice(reason.as_bytes()));
+        self.end(Ending::local(code, reason, self.established));
+    }
+
+    /// Takes back what was not reported yet.
+    fn end(&mut self, ending: Ending) {
+        self.events.clear();
+        self.readable.clear();
+        self.ending = Some(ending);
+    }
+
+    fn pump(&mut self) {
+        self.quic.set_send_window(self.send_window());
+        let mut writable = Vec::new();
+        while let Some(event) = self.quic.poll() {
+            match event {
+                QuicEvent::Connected => {
+                    self.established = true;
+                    self.handshake_deadline = None;
+                    let address = self.quic.remote_address();
+                    self.events.push_front(Event::Connected { address, started_at: self.started_at });
+                }
+                QuicEvent::ConnectionLost { reason } if self.live() => {
+                    self.ending = Some(Ending::of(reason, self.established));
+                }
+                QuicEvent::Stream(StreamEvent::Opened { .. }) => self.accept_streams(),
+                QuicEvent::Stream(StreamEvent::Readable { id }) => self.queue_reading(id),
+                QuicEvent::Stream(StreamEvent::Writable { id }) => writable.push(u64::from(id)),
+                QuicEvent::Stream(StreamEvent::Finished { id }) => self.end_sending(id.into(), Sending::Acknowledged),
+                QuicEvent::Stream(StreamEvent::Stopped { id, error_code }) => self.stopped(id, error_code),
+                QuicEvent::Stream(StreamEvent::Available { .. }) if self.wants_stream => {
+                    self.wants_stream = false;
+                    self.events.push_back(Event::StreamsAvailable);
+                }
+                _ => {}
+            }
+        }
+        self.wake(writable);
+    }
+
+    fn accept_streams(&mut self) {
+        while let Some(id) = self.quic.streams().accept(Dir::Bi) {
+            self.add_stream(id);
+            self.queue_reading(id);
+        }
+    }
+
+    fn add_stream(&mut self, id: StreamId) {
+        self.streams.insert(id.into(), Stream::new());
+        if u64::from(id) == CONTROL_STREAM {
+            let _ = self.quic.send_stream(id).set_priority(1);
+        }
+    }
+
+    fn stopped(&mut self, id: StreamId, code: VarInt) {
+        if self.quic.send_stream(id).reset(code).is_ok() {
+            self.end_sending(id.into(), Sending::Reset);
+            self.events.push_back(Event::Stopped { stream: id.into(), code: code.into_inner() });
+        }
+    }
+
+    /// Those that wait for room, longest wait first.
+    fn wake(&mut self, mut writable: Vec<u64>) {
+        writable.sort_unstable_by_key(|id| self.streams.get(id).and_then(|stream| stream.short_since));
+        for id in writable {
+            if self.leave_turn(id) {
+                self.events.push_back(Event::Writable { stream: id });
+            }
+        }
+    }
+
+    fn leave_turn(&mut self, id: u64) -> bool {
+        let waited = self.streams.get_mut(&id).is_some_and(|stream| stream.short_since.take().is_some());
+        self.short_streams -= usize::from(waited);
+        waited
+    }
+
+    // Receiving.
+
+    fn queue_reading(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id.into())
+            && stream.receiving == Receiving::Open
+            && !stream.readable
+        {
+            stream.readable = true;
+            self.readable.push_back(id);
+        }
+    }
+
+    fn read(&mut self, id: StreamId) -> Option<Event> {
+        let number = u64::from(id);
+        let stream = self.streams.get_mut(&number)?;
+        stream.readable = false;
+        if stream.receiving != Receiving::Open {
+            return None;
+        }
+        let mut room = (self.limits.delivered_bytes() - stream.unconsumed) as usize;
+        if room == 0 {
+            stream.unread = true;
+            let code = self.quic.recv_stream(id).received_reset().ok()??;
+            return Some(self.reset_received(number, code));
+        }
+        self.limit_streams(self.held_streams + 1); // In case this was its end, and until we know.
+        let mut chunks = Vec::new();
+        let outcome = {
+            let mut stream = self.quic.recv_stream(id);
+            match stream.read(true) {
+                Ok(reading) => read_chunks(reading, &mut room, &mut chunks),
+                Err(_) => Outcome::Blocked,
+            }
+        };
+        self.delivered(number, chunks, outcome)
+    }
+
+    fn delivered(&mut self, number: u64, chunks: Vec<Bytes>, outcome: Outcome) -> Option<Event> {
+        let count: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
+        let stream = self.streams.get_mut(&number)?;
+        stream.delivered += count;
+        stream.unconsumed += count;
+        stream.unread = matches!(outcome, Outcome::Full);
+        let end = matches!(outcome, Outcome::End);
+        if end {
+            stream.receiving = Receiving::Ended;
+            stream.held = stream.unconsumed > 0;
+            self.held_streams += u64::from(stream.held);
+        } else if !stream.grown && stream.delivered >= self.windows.grows_at() && self.windows.growth() > 0 {
+            stream.grown = true;
+            self.grown_streams += 1;
+            self.limit_connection();
+        }
+        self.limit_streams(self.held_streams);
+        if let Outcome::Reset(code) = outcome {
+            return Some(self.reset_received(number, code));
+        }
+        self.retire_if_over(number);
+        (end || count > 0).then_some(Event::Data { stream: number, chunks, end })
+    }
+
+    fn reset_received(&mut self, number: u64, code: VarInt) -> Event {
+        self.discard(number);
+        Event::Reset { stream: number, code: code.into_inner() }
+    }
+
+    pub fn consumed(&mut self, number: u64, count: u64) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.unconsumed -= count.min(stream.unconsumed);
+        if stream.unread && 2 * stream.unconsumed <= self.limits.delivered_bytes() {
+            stream.unread = false;
+            self.queue_reading(id_of(number));
+        } else if stream.unconsumed == 0 && stream.receiving != Receiving::Open {
+            self.release(number);
+            self.retire_if_over(number);
+        }
+    }
+
+    pub fn stop(&mut self, number: u64, code: u64) {
+        let Some(stream) = self.streams.get(&number) else { return };
+        if stream.receiving == Receiving::Open {
+            let _ = self.quic.recv_stream(id_of(number)).stop(size(code));
+        }
+        self.discard(number);
+    }
+
+    fn discard(&mut self, number: u64) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        stream.receiving = Receiving::Discarding;
+        stream.unconsumed = 0;
+        self.release(number);
+        self.retire_if_over(number);
+    }
+
+    /// What was kept back for its unconsumed bytes.
+    fn release(&mut self, number: u64) {
+        if self.streams.get_mut(&number).is_some_and(|stream| std::mem::take(&mut stream.held)) {
+            self.held_streams -= 1;
+            self.limit_streams(self.held_streams);
+        }
+    }
+
+    fn limit_streams(&mut self, held: u64) {
+        if self.stream_limit > 0 {
+            let limit = self.stream_limit.saturating_sub(held);
+            self.quic.set_max_concurrent_streams(Dir::Bi, size(limit));
+        }
+    }
+
+    fn limit_connection(&mut self) {
+        let window = connection_window(&self.limits, self.windows.start) + self.growth_bytes();
+        self.quic.set_receive_window(size(window));
+    }
+
+    fn retire_if_over(&mut self, number: u64) {
+        if self.streams.get(&number).is_some_and(Stream::over)
+            && let Some(stream) = self.streams.remove(&number)
+            && stream.grown
+        {
+            self.grown_streams -= 1;
+            self.limit_connection();
+        }
+    }
+
+    /// Lifts a server's limits from those of the greeting to the full ones.
+    pub fn accept(&mut self) {
+        if self.quic.side().is_server() && self.stream_limit < self.limits.max_streams {
+            self.stream_limit = self.limits.max_streams;
+            self.limit_streams(self.held_streams);
+            self.limit_connection();
+        }
+    }
+
+    // Sending.
+
+    pub fn open(&mut self) -> Option<u64> {
+        let opened = self.quic.streams().open(Dir::Bi);
+        self.wants_stream = opened.is_none();
+        let id = opened?;
+        self.add_stream(id);
+        Some(id.into())
+    }
+
+    pub fn send(&mut self, number: u64, data: &[u8]) -> usize {
+        let Some(stream) = self.streams.get(&number) else { return 0 };
+        if stream.sending != Sending::Open || data.is_empty() {
+            return 0;
+        }
+        let control = number == CONTROL_STREAM;
+        let others_wait = self.short_streams > usize::from(stream.short_since.is_some());
+        let offered = if others_wait && !control { data.len().min(SHARE_BYTES) } else { data.len() };
+        let reserve = if control { self.limits.control_window_bytes } else { 0 };
+        self.quic.set_send_window(self.send_window() + reserve);
+
+        let mut taken = 0;
+        let mut blocked = false;
+        while taken < offered && !blocked {
+            match self.quic.send_stream(id_of(number)).write(&data[taken..offered]) {
+                Ok(count) => taken += count,
+                Err(WriteError::Blocked) => blocked = true,
+                Err(WriteError::Stopped(_) | WriteError::ClosedStream) => return taken, // `Stopped` follows.
+            }
+        }
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.accepted += taken as u64;
+            self.unacknowledged += taken as u64;
+        }
+        if taken < data.len() {
+            self.came_up_short(number, blocked);
+        } else {
+            self.leave_turn(number);
+        }
+        taken
+    }
+
+    /// quinn says Writable where it has blocked the stream; where it only took its share, its next turn comes anyway.
+    fn came_up_short(&mut self, number: u64, blocked: bool) {
+        self.flow_control_waits += 1;
+        self.turn += 1;
+        let turn = self.turn;
+        if !blocked {
+            self.leave_turn(number);
+            self.events.push_back(Event::Writable { stream: number });
+        } else if let Some(stream) = self.streams.get_mut(&number)
+            && stream.short_since.is_none()
+        {
+            stream.short_since = Some(turn);
+            self.short_streams += 1;
+        }
+    }
+
+    pub fn finish(&mut self, number: u64) {
+        if self.streams.get(&number).is_some_and(|stream| stream.sending == Sending::Open) {
+            let _ = self.quic.send_stream(id_of(number)).finish();
+            self.end_sending(number, Sending::Finished);
+        }
+    }
+
+    pub fn reset(&mut self, number: u64, code: u64) {
+        if self.quic.send_stream(id_of(number)).reset(size(code)).is_ok() {
+            self.end_sending(number, Sending::Reset);
+        }
+    }
+
+    fn end_sending(&mut self, number: u64, how: Sending) {
+        self.leave_turn(number);
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.sending = how;
+            if how != Sending::Finished {
+                self.unacknowledged -= std::mem::take(&mut stream.accepted);
+            }
+            self.retire_if_over(number);
+        }
+    }
+
+    /// Unsent bytes up to the cap, and what is on its way: a congestion window.
+    fn send_window(&self) -> u64 {
+        self.limits.send_cap_bytes + self.quic.congestion_state().window()
+    }
+
+    // State.
+
+    pub fn ping(&mut self) {
+        self.quic.ping();
+        if matches!(self.ping, Ping::None) {
+            self.ping = Ping::Asked;
+        }
+    }
+
+    pub fn facts(&self) -> Facts {
+        Facts {
+            stats: self.quic.stats(),
+            last_received_at: self.last_received_at,
+            // quinn does not tell. This is what it can be at most: it counts a stream's bytes until its end is acknowledged.
+            buffered_send_bytes: self.unacknowledged.min(self.send_window()),
+            flow_control_waits: self.flow_control_waits,
+        }
+    }
+}
+
+enum Outcome {
+    Blocked,
+    /// As much as may be delivered was.
+    Full,
+    End,
+    Reset(VarInt),
+}
+
+fn read_chunks(mut reading: Chunks<'_>, room: &mut usize, chunks: &mut Vec<Bytes>) -> Outcome {
+    while *room > 0 {
+        match reading.next(*room) {
+            Ok(Some(chunk)) => {
+                *room -= chunk.bytes.len();
+                chunks.push(chunk.bytes);
+            }
+            Ok(None) => return Outcome::End,
+            Err(ReadError::Blocked) => return Outcome::Blocked,
+            Err(ReadError::Reset(code)) => return Outcome::Reset(code),
+        }
+    }
+    Outcome::Full
+}
+
+fn id_of(number: u64) -> StreamId {
+    StreamId::from(size(number))
+}
+
+/// Frames come out of packets that authenticated, and out of nothing else.
+fn frames(stats: &ConnectionStats) -> u64 {
+    let rx = &stats.frame_rx;
+    rx.acks
+        + rx.crypto
+        + rx.connection_close
+        + rx.data_blocked
+        + u64::from(rx.handshake_done)
+        + rx.immediate_ack
+        + rx.max_data
+        + rx.max_stream_data
+        + rx.max_streams_bidi
+        + rx.new_connection_id
+        + rx.new_token
+        + rx.path_challenge
+        + rx.path_response
+        + rx.ping
+        + rx.reset_stream
+        + rx.retire_connection_id
+        + rx.stream_data_blocked
+        + rx.streams_blocked_bidi
+        + rx.stop_sending
+        + rx.stream
+}

@@ -1,0 +1,361 @@
+//! An endpoint: many connections over one socket, one timer, batches in and out.
+//!
+//! Rules:
+//! - Only connections that something happened to are looked at: they wait in a queue for their events and in another one
+//!   for what they have to transmit. Timers stand in one ordered set.
+//! - quinn's handles are slab indexes and are used again, so connections have numbers of their own, and a handle leads to
+//!   its connection until that has drained.
+//! - Strangers: with as many connections as are allowed they are refused; with many unfinished handshakes they first
+//!   prove their address (Retry).
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming, ServerConfig};
+
+use crate::connection::{Connection, Facts};
+use crate::event::{Ending, Event, Kind};
+use crate::settings::{Limits, client_config};
+
+/// UDP_MAX_SEGMENTS of kernels before 6.9.
+const MAX_SEGMENTS: usize = 64;
+
+/// What GSO takes at once over either family: 65,535 less the headers of IPv6 and UDP.
+const MAX_TRANSMIT_BYTES: usize = 65_487;
+
+pub struct Transmit {
+    pub data: Vec<u8>,
+    pub segment_size: usize,
+    pub address: SocketAddr,
+}
+
+/// How connections of this endpoint start.
+pub enum Role {
+    Client {
+        crypto: Box<rustls::ClientConfig>,
+        server_name: String,
+    },
+    /// With windows that may grow, and without.
+    Server {
+        growing: Arc<ServerConfig>,
+        fixed: Arc<ServerConfig>,
+    },
+}
+
+pub struct Core {
+    endpoint: quinn_proto::Endpoint,
+    role: Role,
+    limits: Limits,
+    connections: HashMap<u64, Connection>,
+    by_handle: HashMap<ConnectionHandle, u64>,
+    last_number: u64,
+    with_events: VecDeque<u64>,
+    with_transmits: VecDeque<u64>,
+    timers: BTreeSet<(Instant, u64)>,
+    /// Answers that belong to no connection.
+    answers: VecDeque<Transmit>,
+    /// Connections that ended before they were any.
+    stillborn: VecDeque<(u64, Event)>,
+    now: Instant,
+    /// Used again and again.
+    pub buffer: Vec<u8>,
+}
+
+impl Core {
+    pub fn new(config: EndpointConfig, role: Role, limits: Limits, now: Instant) -> Self {
+        let server = match &role {
+            Role::Server { growing, .. } => Some(growing.clone()),
+            Role::Client { .. } => None,
+        };
+        Self {
+            endpoint: quinn_proto::Endpoint::new(Arc::new(config), server, true, None),
+            role,
+            limits,
+            connections: HashMap::new(),
+            by_handle: HashMap::new(),
+            last_number: 0,
+            with_events: VecDeque::new(),
+            with_transmits: VecDeque::new(),
+            timers: BTreeSet::new(),
+            answers: VecDeque::new(),
+            stillborn: VecDeque::new(),
+            now,
+            buffer: Vec::new(),
+        }
+    }
+
+    // Datagrams, events and time.
+
+    pub fn receive(&mut self, data: &[u8], segment_size: usize, remote: SocketAddr, now: Instant) {
+        self.now = now;
+        let mut heard: Vec<u64> = Vec::new();
+        for datagram in data.chunks(segment_size.max(1)) {
+            // Each in memory of its own: quinn keeps slices, and one of them would keep the whole batch.
+            let number = match self.handle(BytesMut::from(datagram), remote, now) {
+                Some(DatagramEvent::ConnectionEvent(handle, event)) => self.by_handle.get(&handle).map(|number| {
+                    if let Some(connection) = self.connections.get_mut(number) {
+                        connection.quic.handle_event(event);
+                    }
+                    *number
+                }),
+                Some(DatagramEvent::NewConnection(incoming)) => self.stranger(incoming, now),
+                Some(DatagramEvent::Response(transmit)) => {
+                    self.answer(transmit);
+                    None
+                }
+                None => None,
+            };
+            if let Some(number) = number
+                && heard.last() != Some(&number)
+            {
+                heard.push(number);
+            }
+        }
+        for number in heard {
+            if let Some(connection) = self.connections.get_mut(&number) {
+                connection.heard(now);
+            }
+            self.touch(number);
+        }
+    }
+
+    fn handle(&mut self, datagram: BytesMut, remote: SocketAddr, now: Instant) -> Option<DatagramEvent> {
+        self.buffer.clear();
+        self.endpoint.handle(now, remote, None, None, datagram, &mut self.buffer)
+    }
+
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<Transmit> {
+        self.now = now;
+        if let Some(answer) = self.answers.pop_front() {
+            return Some(answer);
+        }
+        while let Some(&number) = self.with_transmits.front() {
+            if let Some(connection) = self.connections.get_mut(&number) {
+                self.buffer.clear();
+                let segments = MAX_TRANSMIT_BYTES / usize::from(connection.quic.current_mtu());
+                let segments = segments.clamp(1, MAX_SEGMENTS);
+                if let Some(transmit) = connection.quic.poll_transmit(now, segments, &mut self.buffer) {
+                    connection.transmitted(now);
+                    return Some(Transmit {
+                        segment_size: transmit.segment_size.unwrap_or(transmit.size),
+                        data: std::mem::take(&mut self.buffer),
+                        address: transmit.destination,
+                    });
+                }
+                connection.in_transmits = false;
+            }
+            self.with_transmits.pop_front();
+            self.settle(number);
+        }
+        None
+    }
+
+    pub fn poll_event(&mut self) -> Option<(u64, Event)> {
+        while let Some(&number) = self.with_events.front() {
+            let Some(connection) = self.connections.get_mut(&number) else {
+                self.with_events.pop_front();
+                continue;
+            };
+            if let Some(event) = connection.poll_event() {
+                // Reading makes credit, and credit has to be told.
+                self.queue_transmit(number);
+                return Some((number, event));
+            }
+            connection.in_events = false;
+            self.with_events.pop_front();
+            self.settle(number);
+        }
+        self.stillborn.pop_front()
+    }
+
+    /// Right now, while there is something to transmit.
+    pub fn get_timer(&self) -> Option<Instant> {
+        if !(self.with_transmits.is_empty() && self.answers.is_empty()) {
+            return Some(self.now);
+        }
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    pub fn handle_timer(&mut self, now: Instant) {
+        self.now = now;
+        while let Some((at, number)) = self.timers.first().copied()
+            && at <= now
+        {
+            self.timers.pop_first();
+            if let Some(connection) = self.connections.get_mut(&number) {
+                connection.timer_at = None;
+                connection.handle_timeout(now);
+                self.touch(number);
+            }
+        }
+    }
+
+    // Calls on connections.
+
+    /// The new connection's number. Where it cannot even begin, its Closed follows.
+    pub fn connect(&mut self, remote: SocketAddr, path_mtu: Option<u16>, now: Instant) -> u64 {
+        self.now = now;
+        let windows = self.limits.windows(self.may_grow());
+        let Role::Client { crypto, server_name } = &self.role else {
+            return self.refuse_to_start("a server does not connect".into());
+        };
+        let started = client_config((**crypto).clone(), &self.limits, windows, remote, path_mtu).and_then(|config| {
+            self.endpoint.connect(now, config, remote, server_name).map_err(|error| error.to_string())
+        });
+        match started {
+            Ok((handle, quic)) => {
+                let connection = Connection::new(quic, handle, &self.limits, windows, now);
+                self.add(connection)
+            }
+            Err(error) => self.refuse_to_start(error),
+        }
+    }
+
+    fn refuse_to_start(&mut self, reason: String) -> u64 {
+        let number = self.next_number();
+        let ending = Ending { kind: Kind::Transport, code: 0, reason, by_peer: false, established: false };
+        self.stillborn.push_back((number, Event::Closed(ending)));
+        number
+    }
+
+    /// Runs `call` on a connection that has not ended, and sees to what follows from it.
+    pub fn call<Result>(
+        &mut self,
+        number: u64,
+        call: impl FnOnce(&mut Connection, Instant) -> Result,
+    ) -> Option<Result> {
+        let now = self.now;
+        let connection = self.connections.get_mut(&number).filter(|connection| connection.live())?;
+        let result = call(connection, now);
+        self.queue_events(number);
+        self.queue_transmit(number);
+        Some(result)
+    }
+
+    pub fn facts(&self, number: u64) -> Option<Facts> {
+        let connection = self.connections.get(&number).filter(|connection| connection.live())?;
+        Some(connection.facts())
+    }
+
+    // Strangers.
+
+    fn stranger(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
+        self.buffer.clear();
+        let live = self.connections.values().filter(|connection| connection.live()).count();
+        if live >= self.limits.max_connections {
+            let refusal = self.endpoint.refuse(incoming, &mut self.buffer);
+            self.answer(refusal);
+            return None;
+        }
+        let handshakes = self.connections.values().filter(|connection| connection.handshaking()).count();
+        let crowded = handshakes >= self.limits.retry_above_handshakes;
+        if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
+            if let Ok(retry) = self.endpoint.retry(incoming, &mut self.buffer) {
+                self.answer(retry);
+            }
+            return None;
+        }
+        self.let_in(incoming, now)
+    }
+
+    fn let_in(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
+        let may_grow = self.may_grow();
+        let Role::Server { growing, fixed } = &self.role else { return None };
+        let config = if may_grow { growing } else { fixed };
+        match self.endpoint.accept(incoming, now, &mut self.buffer, Some(config.clone())) {
+            Ok((handle, quic)) => {
+                let windows = self.limits.windows(may_grow);
+                let connection = Connection::new(quic, handle, &self.limits, windows, now);
+                Some(self.add(connection))
+            }
+            Err(error) => {
+                if let Some(response) = error.response {
+                    self.answer(response);
+                    // Not one that could not even be decrypted: that may be anything.
+                    let number = self.next_number();
+                    self.stillborn.push_back((number, Event::Closed(Ending::of(error.cause, false))));
+                }
+                None
+            }
+        }
+    }
+
+    /// Whether the windows of a new connection's streams may grow: what exists has not used up the budget.
+    fn may_grow(&self) -> bool {
+        let growth: u64 = self.connections.values().map(Connection::growth_bytes).sum();
+        growth < self.limits.window_budget_bytes
+    }
+
+    fn answer(&mut self, transmit: quinn_proto::Transmit) {
+        self.answers.push_back(Transmit {
+            segment_size: transmit.size,
+            data: std::mem::take(&mut self.buffer),
+            address: transmit.destination,
+        });
+    }
+
+    // The tables.
+
+    fn next_number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    fn add(&mut self, connection: Connection) -> u64 {
+        let number = self.next_number();
+        self.by_handle.insert(connection.handle, number);
+        self.connections.insert(number, connection);
+        self.touch(number);
+        number
+    }
+
+    fn touch(&mut self, number: u64) {
+        self.queue_events(number);
+        self.queue_transmit(number);
+        self.settle(number);
+    }
+
+    fn queue_events(&mut self, number: u64) {
+        if let Some(connection) = self.connections.get_mut(&number)
+            && !std::mem::replace(&mut connection.in_events, true)
+        {
+            self.with_events.push_back(number);
+        }
+    }
+
+    fn queue_transmit(&mut self, number: u64) {
+        if let Some(connection) = self.connections.get_mut(&number)
+            && !std::mem::replace(&mut connection.in_transmits, true)
+        {
+            self.with_transmits.push_back(number);
+        }
+    }
+
+    /// Passes on what connection and endpoint have to tell each other, and arms the timer. A connection that has drained
+    /// and has reported its end leaves the tables.
+    fn settle(&mut self, number: u64) {
+        let Some(connection) = self.connections.get_mut(&number) else { return };
+        while let Some(event) = connection.quic.poll_endpoint_events() {
+            if event.is_drained() {
+                self.by_handle.remove(&connection.handle);
+            }
+            if let Some(event) = self.endpoint.handle_event(connection.handle, event) {
+                connection.quic.handle_event(event);
+            }
+        }
+        let gone = connection.quic.is_drained() && connection.silent;
+        let at = if gone { None } else { connection.next_timeout() };
+        if at != connection.timer_at {
+            if let Some(before) = std::mem::replace(&mut connection.timer_at, at) {
+                self.timers.remove(&(before, number));
+            }
+            self.timers.extend(at.map(|at| (at, number)));
+        }
+        if gone {
+            self.connections.remove(&number);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! What an endpoint is made with: `EngineLimits` of the port, and quinn's configurations made of it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
+use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn_proto::{
+    ClientConfig, EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
+    TransportConfig, VarInt,
+};
+use ring::hmac;
+
+use crate::tls::lasting_secret;
+use crate::windows::{Starting, TOLD_PARTS};
+
+const IPV4_UDP_HEADERS_BYTES: u16 = 28;
+const IPV6_UDP_HEADERS_BYTES: u16 = 48;
+
+/// Delivered to the session and not consumed yet, at most, for each stream: what is read ahead of its reader.
+pub const DELIVERED_BYTES: u64 = 256 * 1024;
+
+/// The attributes of `tunnel.engine.settings.EngineLimits` that matter here, by their names.
+#[derive(FromPyObject, Clone)]
+pub struct Limits {
+    pub stream_window_floor_bytes: u64,
+    pub stream_window_cap_bytes: u64,
+    pub window_budget_bytes: u64,
+    pub send_cap_bytes: u64,
+    pub control_window_bytes: u64,
+    pub max_streams: u64,
+    pub greeting_streams: u64,
+    pub greeting_credit_bytes: u64,
+    pub max_connections: usize,
+    pub retry_above_handshakes: usize,
+    pub handshake_timeout_s: f64,
+    pub idle_timeout_s: f64,
+    pub datagram_cap_bytes: u16,
+    pub congestion_control: String,
+}
+
+impl Limits {
+    /// The windows of a connection's streams; without room to grow where the budget is used up.
+    pub fn windows(&self, may_grow: bool) -> Windows {
+        let (floor, cap) = (self.stream_window_floor_bytes, self.stream_window_cap_bytes);
+        let start = cap.min(cap / TOLD_PARTS + floor);
+        let stream = if may_grow { cap } else { start };
+        Windows { start, stream }
+    }
+
+    pub fn delivered_bytes(&self) -> u64 {
+        DELIVERED_BYTES.min(self.stream_window_floor_bytes)
+    }
+
+    fn controller(&self) -> Result<Arc<dyn ControllerFactory + Send + Sync>, String> {
+        match self.congestion_control.as_str() {
+            "cubic" => Ok(Arc::new(CubicConfig::default())),
+            "bbr" => Ok(Arc::new(BbrConfig::default())),
+            "reno" => Ok(Arc::new(NewRenoConfig::default())),
+            other => Err(format!("{other:?} is none of cubic, bbr and reno")),
+        }
+    }
+
+    fn transport(&self, windows: Windows, datagram_bytes: u16) -> Result<TransportConfig, String> {
+        let idle_ms = VarInt::try_from((self.idle_timeout_s * 1000.0) as u64).map_err(|error| error.to_string())?;
+        let mut discovery = MtuDiscoveryConfig::default();
+        discovery.upper_bound(datagram_bytes);
+        let mut transport = TransportConfig::default();
+        transport
+            .stream_receive_window(size(windows.stream))
+            .max_concurrent_uni_streams(VarInt::from_u32(0))
+            .max_idle_timeout(Some(IdleTimeout::from(idle_ms)))
+            .datagram_receive_buffer_size(None)
+            .mtu_discovery_config(Some(discovery))
+            .congestion_controller_factory(self.controller()?);
+        Ok(transport)
+    }
+}
+
+#[derive(Clone, Copy)]
+pub struct Windows {
+    /// What a stream may send before anybody has read of it.
+    pub start: u64,
+    /// How far it may be ahead of its reader after that.
+    pub stream: u64,
+}
+
+impl Windows {
+    pub fn growth(&self) -> u64 {
+        self.stream - self.start
+    }
+
+    /// From here on quinn has told the peer the whole window.
+    pub fn grows_at(&self) -> u64 {
+        self.stream / TOLD_PARTS
+    }
+}
+
+pub fn client_config(
+    crypto: rustls::ClientConfig,
+    limits: &Limits,
+    windows: Windows,
+    remote: SocketAddr,
+    path_mtu: Option<u16>,
+) -> Result<ClientConfig, String> {
+    let headers = if remote.is_ipv4() { IPV4_UDP_HEADERS_BYTES } else { IPV6_UDP_HEADERS_BYTES };
+    let largest = path_mtu.map_or(limits.datagram_cap_bytes, |mtu| mtu.saturating_sub(headers));
+    let mut transport = limits.transport(windows, largest.min(limits.datagram_cap_bytes))?;
+    transport
+        .receive_window(size(connection_window(limits, windows.start)))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0));
+    let quic = QuicClientConfig::try_from(crypto).map_err(|error| error.to_string())?;
+    let mut config = ClientConfig::new(Arc::new(Starting::new(quic, size(windows.start))));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+pub fn server_config(crypto: rustls::ServerConfig, limits: &Limits, windows: Windows) -> Result<ServerConfig, String> {
+    let mut transport = limits.transport(windows, limits.datagram_cap_bytes)?;
+    transport
+        .receive_window(size(limits.greeting_credit_bytes))
+        .max_concurrent_bidi_streams(size(limits.greeting_streams));
+    let quic = QuicServerConfig::try_from(crypto).map_err(|error| error.to_string())?;
+    let mut config = ServerConfig::with_crypto(Arc::new(Starting::new(quic, size(windows.start))));
+    config.transport_config(Arc::new(transport));
+    Ok(config)
+}
+
+/// `secret`: a server's private key. It makes connection ids and reset tokens that the same server still knows after a
+/// restart, so that its clients hear at once that their connections are gone (RFC 9000 section 10.3).
+pub fn endpoint_config(limits: &Limits, secret: Option<&[u8]>, seed: Option<u64>) -> Result<EndpointConfig, String> {
+    let mut config = EndpointConfig::default();
+    if let Some(secret) = secret {
+        let reset_key = lasting_secret(secret, "finback stateless reset");
+        let id_key = lasting_secret(secret, "finback connection ids");
+        let id_key = u64::from_be_bytes(id_key[..8].try_into().expect("eight bytes"));
+        config
+            .reset_key(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)))
+            .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+    }
+    if let Some(seed) = seed {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&seed.to_be_bytes());
+        config.rng_seed(Some(bytes));
+    }
+    config.max_udp_payload_size(limits.datagram_cap_bytes).map_err(|error| error.to_string())?;
+    Ok(config)
+}
+
+/// Room for all streams at once, the control stream, and a step of which the peer has not been told yet: no stream is
+/// ever short of the connection's credit because of others (F11).
+pub fn connection_window(limits: &Limits, stream_window: u64) -> u64 {
+    limits.max_streams * stream_window * (TOLD_PARTS + 1) / TOLD_PARTS + limits.control_window_bytes
+}
+
+pub fn size(bytes: u64) -> VarInt {
+    VarInt::from_u64(bytes).unwrap_or(VarInt::MAX)
+}
+
+pub fn handshake_timeout(limits: &Limits) -> Duration {
+    Duration::from_secs_f64(limits.handshake_timeout_s)
+}

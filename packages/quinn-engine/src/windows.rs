@@ -1,0 +1,116 @@
+//! A stream's window starts small and grows when its reader has shown that it reads.
+//!
+//! quinn has one window for all streams of a connection: the peer may always be a whole window ahead of the reader. Here
+//! the transport parameters say less than that at first. The reader's first bytes raise the limit to the whole window,
+//! because quinn tells the peer a new limit as soon as it is an eighth of a window higher. So the start must be larger
+//! than an eighth, or the peer would wait for ever.
+
+use std::sync::Arc;
+
+use bytes::Buf;
+use quinn_proto::crypto::{ClientConfig, Keys, ServerConfig, Session, UnsupportedVersion};
+use quinn_proto::transport_parameters::TransportParameters;
+use quinn_proto::{ConnectError, ConnectionId, Side, VarInt};
+
+/// quinn tells a new limit when it is this part of the window higher than the last one.
+pub const TOLD_PARTS: u64 = 8;
+
+const INITIAL_MAX_STREAM_DATA_BIDI_LOCAL: u64 = 0x05;
+const INITIAL_MAX_STREAM_DATA_BIDI_REMOTE: u64 = 0x06;
+
+/// A crypto configuration whose sessions announce `start` for bidirectional streams.
+pub struct Starting<C> {
+    inner: Arc<C>,
+    start: VarInt,
+}
+
+impl<C> Starting<C> {
+    pub fn new(inner: C, start: VarInt) -> Self {
+        Self { inner: Arc::new(inner), start }
+    }
+}
+
+impl<C: ClientConfig + 'static> ClientConfig for Starting<C> {
+    fn start_session(
+        self: Arc<Self>,
+        version: u32,
+        server_name: &str,
+        params: &TransportParameters,
+    ) -> Result<Box<dyn Session>, ConnectError> {
+        let params = announcing(params, Side::Client, self.start);
+        self.inner.clone().start_session(version, server_name, &params)
+    }
+}
+
+impl<C: ServerConfig + 'static> ServerConfig for Starting<C> {
+    fn initial_keys(&self, version: u32, id: &ConnectionId) -> Result<Keys, UnsupportedVersion> {
+        self.inner.initial_keys(version, id)
+    }
+
+    fn retry_tag(&self, version: u32, id: &ConnectionId, packet: &[u8]) -> [u8; 16] {
+        self.inner.retry_tag(version, id, packet)
+    }
+
+    fn start_session(self: Arc<Self>, version: u32, params: &TransportParameters) -> Box<dyn Session> {
+        let params = announcing(params, Side::Server, self.start);
+        self.inner.clone().start_session(version, &params)
+    }
+}
+
+/// The same parameters of `owner`'s, but for the two.
+fn announcing(params: &TransportParameters, owner: Side, start: VarInt) -> TransportParameters {
+    let mut encoded = Vec::new();
+    params.write(&mut encoded);
+    let changed = replaced(&encoded, start.into_inner());
+    TransportParameters::read(!owner, &mut &changed[..]).expect("it was read from what it wrote itself")
+}
+
+fn replaced(mut encoded: &[u8], start: u64) -> Vec<u8> {
+    let mut changed = Vec::with_capacity(encoded.len() + 16);
+    while encoded.has_remaining() {
+        let id = get_varint(&mut encoded);
+        let size = get_varint(&mut encoded) as usize;
+        let value = encoded.copy_to_bytes(size);
+        put_varint(&mut changed, id);
+        if matches!(id, INITIAL_MAX_STREAM_DATA_BIDI_LOCAL | INITIAL_MAX_STREAM_DATA_BIDI_REMOTE) {
+            put_varint(&mut changed, 8);
+            put_varint(&mut changed, start);
+        } else {
+            put_varint(&mut changed, value.len() as u64);
+            changed.extend_from_slice(&value);
+        }
+    }
+    changed
+}
+
+/// RFC 9000 section 16.
+fn get_varint(buffer: &mut impl Buf) -> u64 {
+    let first = buffer.get_u8();
+    let following = (1 << (first >> 6)) - 1;
+    (0..following).fold(u64::from(first & 0x3f), |value, _| value << 8 | u64::from(buffer.get_u8()))
+}
+
+/// Always in eight bytes, which is allowed.
+fn put_varint(buffer: &mut Vec<u8>, value: u64) {
+    buffer.extend_from_slice(&(value | 3 << 62).to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_two_windows_change() {
+        let encoded = [0x04, 0x01, 0x07, 0x05, 0x01, 0x09, 0x06, 0x02, 0x40, 0x09, 0x0f, 0x02, 0xaa, 0xbb];
+        let mut rest = &replaced(&encoded, 70_000)[..];
+        let mut found = Vec::new();
+        while rest.has_remaining() {
+            let id = get_varint(&mut rest);
+            let size = get_varint(&mut rest) as usize;
+            found.push((id, rest.copy_to_bytes(size).to_vec()));
+        }
+        let window = (70_000_u64 | 3 << 62).to_be_bytes().to_vec();
+        let expected = [(4, vec![7]), (5, window.clone()), (6, window), (0xf, vec![0xaa, 0xbb])];
+        assert_eq!(found, expected);
+    }
+}
