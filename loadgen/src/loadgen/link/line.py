@@ -6,7 +6,7 @@ Rules
 - Order is kept whatever the jitter: only a segment that `reorder` picks is overtaken: it leaves `reorder_s` later.
 - A throttle sends one segment after the other, each for as long as its bits take; its delay begins when the last one is
   sent. So a buffer is taken apart, and what leaves never exceeds the rate. What is lost takes none of the rate, a
-  duplicate takes its own. What would wait for more than `THROTTLE_QUEUE_S` until its first bit is sent is dropped.
+  duplicate takes its own. What would wait for more than the plan's `queue_s` until its first bit is sent is dropped.
 - At most `capacity_bytes` are under way; what comes on top is dropped, as at a full queue, and counted.
 - Each segment ends in exactly one count: received + duplicated = forwarded + lost + dropped + under way.
 - An empty datagram is ignored: QUIC has none.
@@ -24,9 +24,6 @@ from loadgen.link.plan import Impairment, Timeline
 
 CAPACITY_BYTES = 64 * 1024 * 1024
 """Worst case of one direction: 2.5 Gbit/s for 200 ms. A process holds two of them, 128 MiB in all."""
-
-THROTTLE_QUEUE_S = 0.2
-"""The queue in front of a throttle, in time: a few round trips of a usual path, as the buffer of a router has it."""
 
 BUNDLE_BYTES = 65_000
 BUNDLE_SEGMENTS = 64
@@ -178,7 +175,7 @@ class Line(Generic[FlowT]):
         if not data:
             return
         waits_s = max(self._sending_until_s - now_s, 0.0) if holds.throttles else 0.0
-        if waits_s > THROTTLE_QUEUE_S or self.queued_bytes + len(data) > self.capacity_bytes:
+        if waits_s > holds.queue_s or self.queued_bytes + len(data) > self.capacity_bytes:
             self.counts.dropped += -(-len(data) // segment_bytes)
             return
         sent_s = now_s + waits_s

@@ -59,6 +59,8 @@ class Impairment:
     reorder_s: float = 0.005
     duplicate: float = 0.0
     rate_mbit_s: float = math.inf
+    queue_s: float = 0.2
+    """The queue in front of a throttle, in time: a few round trips, as the buffer of a router has it."""
     blackhole: bool = False
 
     @property
@@ -89,6 +91,9 @@ class Conditions(BaseModel):
     rate_mbit_s: float | None = Field(
         None, ge=0.01, description="throttle of each direction, in megabits of payload a second (none)"
     )
+    queue_ms: float | None = Field(
+        None, gt=0, le=60_000, description="what waits for the throttle for longer is dropped, in milliseconds (200)"
+    )
 
     def over(self, below: Impairment) -> Impairment:
         """Returns what holds when these conditions are laid over `below`."""
@@ -100,6 +105,7 @@ class Conditions(BaseModel):
             reorder_s=below.reorder_s if self.reorder_ms is None else self.reorder_ms / 1000,
             duplicate=below.duplicate if self.duplicate is None else self.duplicate,
             rate_mbit_s=below.rate_mbit_s if self.rate_mbit_s is None else self.rate_mbit_s,
+            queue_s=below.queue_s if self.queue_ms is None else self.queue_ms / 1000,
             blackhole=below.blackhole,
         )
 
