@@ -1,9 +1,11 @@
-"""What every simulation needs: engines, and the seeds that are asked for."""
+"""What every simulation needs: a certificate, and engines made with it."""
 
 import pytest
-from tests.sim.engines import Engines, aioquic_engines, make_certificate
+from tests.sim.engines import make_certificate
+
+from tunnel.engine.settings import ServerTls
 
 
 @pytest.fixture(scope="session")
-def aioquic(tmp_path_factory: pytest.TempPathFactory) -> Engines:
-    return aioquic_engines(make_certificate(tmp_path_factory.mktemp("certificate")))
+def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ServerTls:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))

@@ -5,14 +5,18 @@ Rules:
   connection ids, keys and so every byte on the wire are the same each time.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from random import Random
+from types import ModuleType
 from unittest.mock import patch
 
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, x448, x25519
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -52,6 +56,48 @@ def aioquic_engines(server_tls: ServerTls) -> Engines:
         lambda limits, rng: aioquic.client_engine(client_tls, limits),
         lambda limits, rng: aioquic.server_engine(server_tls, limits),
     )
+
+
+def native_engine() -> ModuleType:
+    """Skips the test where its wheel is not installed, unless FINBACK_REQUIRE_QUINN forbids that."""
+    try:
+        return import_module("tunnel.engine.quinn")
+    except ImportError as error:
+        if os.environ.get("FINBACK_REQUIRE_QUINN"):
+            raise
+        pytest.skip(f"the engine quinn is not installed (`make native`): {error}")
+
+
+def quinn_engines(server_tls: ServerTls) -> Engines:
+    """Its keys are the operating system's, so that bytes on the wire differ; what depends on chance is the seed's."""
+    quinn = native_engine()
+    client_tls = ClientTls(SERVER_NAME, ca_file=server_tls.certificate_file)
+    return Engines(
+        "quinn",
+        lambda limits, rng: quinn.client_engine(client_tls, limits, seed=rng.getrandbits(64)),
+        lambda limits, rng: quinn.server_engine(server_tls, limits, seed=rng.getrandbits(64)),
+    )
+
+
+PAIRINGS = ("model", "aioquic", "quinn", "aioquic to quinn", "quinn to aioquic")
+"""Client and server; one name where they are of one kind."""
+
+
+def engines_of(pairing: str, server_tls: ServerTls, faults: Faults) -> Engines:
+    """One of PAIRINGS. `faults` are the model's."""
+    client, _, server = pairing.partition(" to ")
+    ends = [_engines(kind, server_tls, faults) for kind in (client, server or client)]
+    return Engines(pairing, ends[0].client, ends[1].server)
+
+
+def _engines(kind: str, server_tls: ServerTls, faults: Faults) -> Engines:
+    match kind:
+        case "model":
+            return model_engines(faults)
+        case "aioquic":
+            return aioquic_engines(server_tls)
+        case _:
+            return quinn_engines(server_tls)
 
 
 @contextmanager

@@ -81,8 +81,8 @@ class Run:
         self._quiet_at = self.world.now + plan.quiet_at_s
         self._server_address: Address | None = None
         self._add_server(SERVER)
-        engine = engines.client(plan.limits, self._rng)
-        self.client_receipts = Receipts(engine)
+        self.client_receipts = Receipts(engines.client(plan.limits, self._rng))
+        engine = self.client_receipts.engine
         host = Host(self.world, self._seeded(), CLIENT)
         self.client = ProxyClient(self.world, host, engine, plan.settings, self._seeded(), lambda: self._server_address)
         self.pending = {
@@ -163,8 +163,8 @@ class Run:
 
     def _add_server(self, address: Address) -> None:
         self._server_address = address
-        engine = self._engines.server(self.plan.limits, self._rng)
-        self.server_receipts.append(Receipts(engine))
+        self.server_receipts.append(Receipts(self._engines.server(self.plan.limits, self._rng)))
+        engine = self.server_receipts[-1].engine
         host = Host(self.world, self._seeded(), address)
         self.servers.append(ProxyServer(self.world, host, engine, self.plan.settings, self._seeded(), self._dial))
 

@@ -5,7 +5,7 @@ from random import Random
 from socket import SHUT_WR
 
 import pytest
-from tests.sim.engines import Engines, model_engines, seeded
+from tests.sim.engines import aioquic_engines, model_engines, seeded
 from tests.sim.kernel import VirtualSocket
 from tests.sim.model_connection import Faults
 from tests.sim.network import Link, Network
@@ -15,6 +15,7 @@ from tests.sim.run import Run
 from tests.sim.world import Stuck, World
 
 from tunnel.engine.port import Address, Data, Transmit
+from tunnel.engine.settings import ServerTls
 from tunnel.errors import Cause
 
 CLEAN = Link()
@@ -34,11 +35,11 @@ class TestReplay:
         assert first
 
     @pytest.mark.parametrize("seed", range(5))
-    def test_a_seed_gives_the_same_run_on_aioquic(self, seed: int, aioquic: Engines) -> None:
+    def test_a_seed_gives_the_same_run_on_aioquic(self, seed: int, server_tls: ServerTls) -> None:
         runs = []
         for _ in range(2):
             with seeded(Random(seed)):
-                runs.append(traced(Run(random_plan(seed, transactions=4), aioquic)))
+                runs.append(traced(Run(random_plan(seed, transactions=4), aioquic_engines(server_tls))))
         assert runs[0] == runs[1]
         assert runs[0]
 

@@ -1,4 +1,4 @@
-"""Rows of the failure catalogue as plans: small, on purpose, on both engines. The seeds of test_sessions mix them."""
+"""Rows of the failure catalogue as plans: small, on purpose, on each pairing of engines. test_sessions mixes them."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 from tests.sim.applications import Finish, Script
-from tests.sim.engines import Engines, model_engines, seeded
+from tests.sim.engines import PAIRINGS, engines_of, model_engines, seeded
 from tests.sim.model_connection import Faults
 from tests.sim.network import Link
 from tests.sim.plans import LIMITS, SETTINGS, SURVIVABLE_S, Plan, Span, Transaction
 from tests.sim.run import Run
 
+from tunnel.engine.settings import ServerTls
 from tunnel.errors import Cause
 from tunnel.wire.messages import Direction
 
@@ -24,13 +25,11 @@ REQUEST = Script(b"GET / HTTP/1.1\r\n\r\n")
 LOSSY = Link(0.02, jitter_s=0.02, loss=0.05, reorder=0.1)
 
 
-@pytest.fixture(params=["model", "aioquic"])
-def play(request: pytest.FixtureRequest) -> Play:
+@pytest.fixture(params=PAIRINGS)
+def play(request: pytest.FixtureRequest, server_tls: ServerTls) -> Play:
     def run(*transactions: Transaction, **plan: Any) -> Run:
         made = Plan(1, transactions, **plan)
-        if request.param == "model":
-            return Run(made, model_engines(made.faults)).check()
-        engines: Engines = request.getfixturevalue(request.param)
+        engines = engines_of(request.param, server_tls, made.faults)
         with seeded(Random(1)):
             return Run(made, engines).check()
 

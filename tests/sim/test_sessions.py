@@ -1,16 +1,21 @@
 """Two proxies on virtual machines, run from seeds: whatever the network and the programs do, nothing is wrong.
 
-`make test` runs the first 500 seeds on the model engine and the first 100 on aioquic. SEEDS=20000 runs more of them,
-SEED=123 runs that one alone; `make sim SEED=123` is how a failure says it can be seen again.
+`make test` runs the first 500 seeds on the model engine and some of them on each pairing of the real ones. SEEDS=20000
+runs more of them, SEED=123 runs that one alone; `make sim SEED=123` is how a failure says it can be seen again.
 """
 
 import os
 from random import Random
 
 import pytest
-from tests.sim.engines import Engines, model_engines, seeded
+from tests.sim.engines import engines_of, model_engines, seeded
 from tests.sim.plans import random_plan
 from tests.sim.run import Run
+
+from tunnel.engine.settings import ServerTls
+
+REAL_PAIRINGS = {"aioquic": 100, "quinn": 200, "aioquic to quinn": 60, "quinn to aioquic": 60}
+"""Client and server, and how many seeds they get unless SEEDS says otherwise."""
 
 BATCHES = 20
 """Each is a test: a failure costs the rest of its batch only."""
@@ -39,7 +44,9 @@ def test_on_the_model_engine(batch: int) -> None:
 
 
 @pytest.mark.parametrize("batch", range(BATCHES))
-def test_on_aioquic(batch: int, aioquic: Engines) -> None:
-    for seed in seeds(batch, default=100):
+@pytest.mark.parametrize("pairing", REAL_PAIRINGS)
+def test_on_a_real_engine(pairing: str, batch: int, server_tls: ServerTls) -> None:
+    for seed in seeds(batch, default=REAL_PAIRINGS[pairing]):
         with seeded(Random(seed)):
-            check(seed, Run(random_plan(seed, transactions=4), aioquic))
+            plan = random_plan(seed, transactions=4)
+            check(seed, Run(plan, engines_of(pairing, server_tls, plan.faults)))

@@ -7,7 +7,9 @@ Rules:
 - Whatever breaks a rule is caught when it is said.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, cast
 
 from tunnel.engine.port import CONTROL_STREAM, Engine
 from tunnel.errors import Cause
@@ -21,24 +23,37 @@ Receipt = tuple[int, int, Direction]
 
 
 class Receipts:
-    """What one session has confirmed. Made before the session, around its engine's `send`."""
+    """What one session has confirmed. Made before the session, which gets `engine` for its own."""
 
     def __init__(self, engine: Engine) -> None:
         self.done: dict[Receipt, Outcome] = {}
-        self._send = engine.send
         self._decoders: dict[int, Decoder] = {}
-        engine.send = self._listen  # type: ignore[method-assign]
+        self.engine = cast("Engine", _Overheard(engine, self._on_control))
 
-    def _listen(self, connection: int, stream: int, data: bytes | memoryview) -> int:
-        taken = self._send(connection, stream, data)
+    def _on_control(self, connection: int, data: bytes) -> None:
+        decoder = self._decoders.setdefault(connection, Decoder())
+        decoder.feed(data)
+        for message in decoder:
+            if isinstance(message, Done):
+                receipt = (connection, message.stream, message.direction)
+                assert receipt not in self.done, f"a second DONE of {receipt}: {message.outcome.label}"
+                self.done[receipt] = message.outcome
+
+
+class _Overheard:
+    """An engine, and what was said on its control streams."""
+
+    def __init__(self, engine: Engine, on_control: Callable[[int, bytes], None]) -> None:
+        self._engine = engine
+        self._on_control = on_control
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+    def send(self, connection: int, stream: int, data: bytes | memoryview) -> int:
+        taken = self._engine.send(connection, stream, data)
         if stream == CONTROL_STREAM and taken:
-            decoder = self._decoders.setdefault(connection, Decoder())
-            decoder.feed(bytes(data[:taken]))
-            for message in decoder:
-                if isinstance(message, Done):
-                    receipt = (connection, message.stream, message.direction)
-                    assert receipt not in self.done, f"a second DONE of {receipt}: {message.outcome.label}"
-                    self.done[receipt] = message.outcome
+            self._on_control(connection, bytes(data[:taken]))
         return taken
 
 

@@ -7,6 +7,7 @@
 //! - A stream that ended with bytes unconsumed still counts against the peer's streams.
 //! - quinn wakes blocked streams last in, first out, and a stream may take all there is; here the longest wait goes first,
 //!   and a stream takes a share while others wait. The control stream has room of its own.
+//! - Of a stranger only the control stream is read: what else it sends waits in quinn, within the credit of the greeting.
 //! - After Closed was reported nothing is, and no call has an effect; the connection only drains.
 
 use std::collections::{HashMap, VecDeque};
@@ -118,6 +119,9 @@ pub struct Connection {
     established: bool,
     events: VecDeque<Event>,
     readable: VecDeque<StreamId>,
+    /// Server: the same of a stranger, until `accept`.
+    strangers: Vec<StreamId>,
+    accepted: bool,
     streams: HashMap<u64, Stream>,
     ending: Option<Ending>,
     ping: Ping,
@@ -143,7 +147,8 @@ impl Connection {
         windows: Windows,
         now: Instant,
     ) -> Self {
-        let stream_limit = if quic.side().is_server() { limits.greeting_streams } else { 0 };
+        let server = quic.side().is_server();
+        let stream_limit = if server { limits.greeting_streams } else { 0 };
         Self {
             quic,
             handle,
@@ -158,6 +163,8 @@ impl Connection {
             established: false,
             events: VecDeque::new(),
             readable: VecDeque::new(),
+            strangers: Vec::new(),
+            accepted: !server,
             streams: HashMap::new(),
             ending: None,
             ping: Ping::None,
@@ -199,7 +206,9 @@ impl Connection {
             return Some(event);
         }
         while let Some(id) = self.readable.pop_front() {
-            if let Some(event) = self.read(id) {
+            if !self.accepted && u64::from(id) != CONTROL_STREAM {
+                self.strangers.push(id);
+            } else if let Some(event) = self.read(id) {
                 return Some(event);
             }
         }
@@ -427,11 +436,17 @@ impl Connection {
         }
     }
 
+    /// quinn tells the peer of free streams once an eighth of them has come free; a peer that is about to run out of them
+    /// is told of each. (A limit of none makes every free stream worth telling.)
     fn limit_streams(&mut self, held: u64) {
-        if self.stream_limit > 0 {
-            let limit = self.stream_limit.saturating_sub(held);
-            self.quic.set_max_concurrent_streams(Dir::Bi, size(limit));
+        if self.stream_limit == 0 {
+            return;
         }
+        let limit = self.stream_limit.saturating_sub(held);
+        if 4 * self.quic.streams().remote_open_streams(Dir::Bi) > 3 * limit {
+            self.quic.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(0));
+        }
+        self.quic.set_max_concurrent_streams(Dir::Bi, size(limit));
     }
 
     fn limit_connection(&mut self) {
@@ -451,7 +466,8 @@ impl Connection {
 
     /// Lifts a server's limits from those of the greeting to the full ones.
     pub fn accept(&mut self) {
-        if self.quic.side().is_server() && self.stream_limit < self.limits.max_streams {
+        if !std::mem::replace(&mut self.accepted, true) {
+            self.readable.extend(self.strangers.drain(..));
             self.stream_limit = self.limits.max_streams;
             self.limit_streams(self.held_streams);
             self.limit_connection();
@@ -538,11 +554,14 @@ impl Connection {
             }
             self.retire_if_over(number);
         }
+        self.limit_streams(self.held_streams);
     }
 
-    /// Unsent bytes up to the cap, and what is on its way: a congestion window.
+    /// Bytes that were taken and not acknowledged: the cap, and more where the path holds more, so that one congestion
+    /// window may be on its way while another one waits.
     fn send_window(&self) -> u64 {
-        self.limits.send_cap_bytes + self.quic.congestion_state().window()
+        let path = 2 * self.quic.congestion_state().window();
+        path.min(2 * self.limits.stream_window_cap_bytes).max(self.limits.send_cap_bytes)
     }
 
     // State.

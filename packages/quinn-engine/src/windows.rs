@@ -8,8 +8,9 @@
 use std::sync::Arc;
 
 use bytes::Buf;
+use quinn_proto::coding::{Codec, UnexpectedEnd};
 use quinn_proto::crypto::{ClientConfig, Keys, ServerConfig, Session, UnsupportedVersion};
-use quinn_proto::transport_parameters::TransportParameters;
+use quinn_proto::transport_parameters::{Error, TransportParameters};
 use quinn_proto::{ConnectError, ConnectionId, Side, VarInt};
 
 /// quinn tells a new limit when it is this part of the window higher than the last one.
@@ -61,38 +62,26 @@ impl<C: ServerConfig + 'static> ServerConfig for Starting<C> {
 fn announcing(params: &TransportParameters, owner: Side, start: VarInt) -> TransportParameters {
     let mut encoded = Vec::new();
     params.write(&mut encoded);
-    let changed = replaced(&encoded, start.into_inner());
-    TransportParameters::read(!owner, &mut &changed[..]).expect("it was read from what it wrote itself")
+    let changed = replaced(&encoded, start).map_err(|_| Error::Malformed);
+    let changed = changed.and_then(|changed| TransportParameters::read(!owner, &mut &changed[..]));
+    changed.expect("it was read from what quinn wrote")
 }
 
-fn replaced(mut encoded: &[u8], start: u64) -> Vec<u8> {
-    let mut changed = Vec::with_capacity(encoded.len() + 16);
+fn replaced(mut encoded: &[u8], start: VarInt) -> Result<Vec<u8>, UnexpectedEnd> {
+    let mut changed = Vec::with_capacity(encoded.len() + 8);
     while encoded.has_remaining() {
-        let id = get_varint(&mut encoded);
-        let size = get_varint(&mut encoded) as usize;
-        let value = encoded.copy_to_bytes(size);
-        put_varint(&mut changed, id);
-        if matches!(id, INITIAL_MAX_STREAM_DATA_BIDI_LOCAL | INITIAL_MAX_STREAM_DATA_BIDI_REMOTE) {
-            put_varint(&mut changed, 8);
-            put_varint(&mut changed, start);
-        } else {
-            put_varint(&mut changed, value.len() as u64);
-            changed.extend_from_slice(&value);
+        let id = VarInt::decode(&mut encoded)?;
+        let size = VarInt::decode(&mut encoded)?.into_inner() as usize;
+        let mut value = encoded.copy_to_bytes(size).to_vec();
+        if matches!(id.into_inner(), INITIAL_MAX_STREAM_DATA_BIDI_LOCAL | INITIAL_MAX_STREAM_DATA_BIDI_REMOTE) {
+            value.clear();
+            start.encode(&mut value);
         }
+        id.encode(&mut changed);
+        VarInt::try_from(value.len() as u64).expect("a size").encode(&mut changed);
+        changed.extend_from_slice(&value);
     }
-    changed
-}
-
-/// RFC 9000 section 16.
-fn get_varint(buffer: &mut impl Buf) -> u64 {
-    let first = buffer.get_u8();
-    let following = (1 << (first >> 6)) - 1;
-    (0..following).fold(u64::from(first & 0x3f), |value, _| value << 8 | u64::from(buffer.get_u8()))
-}
-
-/// Always in eight bytes, which is allowed.
-fn put_varint(buffer: &mut Vec<u8>, value: u64) {
-    buffer.extend_from_slice(&(value | 3 << 62).to_be_bytes());
+    Ok(changed)
 }
 
 #[cfg(test)]
@@ -102,15 +91,9 @@ mod tests {
     #[test]
     fn only_the_two_windows_change() {
         let encoded = [0x04, 0x01, 0x07, 0x05, 0x01, 0x09, 0x06, 0x02, 0x40, 0x09, 0x0f, 0x02, 0xaa, 0xbb];
-        let mut rest = &replaced(&encoded, 70_000)[..];
-        let mut found = Vec::new();
-        while rest.has_remaining() {
-            let id = get_varint(&mut rest);
-            let size = get_varint(&mut rest) as usize;
-            found.push((id, rest.copy_to_bytes(size).to_vec()));
-        }
-        let window = (70_000_u64 | 3 << 62).to_be_bytes().to_vec();
-        let expected = [(4, vec![7]), (5, window.clone()), (6, window), (0xf, vec![0xaa, 0xbb])];
-        assert_eq!(found, expected);
+        let changed = replaced(&encoded, VarInt::from_u32(70_000)).unwrap();
+        let window = [0x80, 0x01, 0x11, 0x70];
+        let expected = [&[0x04, 0x01, 0x07, 0x05, 0x04], &window[..], &[0x06, 0x04], &window, &encoded[10..]];
+        assert_eq!(changed, expected.concat());
     }
 }

@@ -4,12 +4,12 @@ from random import Random
 from typing import Protocol
 
 import pytest
-from tests.sim.engines import Engines, aioquic_engines, make_certificate, model_engines
+from tests.sim.engines import PAIRINGS, Engines, engines_of, make_certificate
 from tests.sim.model_connection import Faults
 from tests.sim.network import Link
 from tests.sim.pair import Pair
 
-from tunnel.engine.settings import KIB, EngineLimits
+from tunnel.engine.settings import KIB, EngineLimits, ServerTls
 
 SMALL = EngineLimits(
     stream_window_floor_bytes=64 * KIB,
@@ -33,16 +33,13 @@ class MakePair(Protocol):
 
 
 @pytest.fixture(scope="session")
-def aioquic(tmp_path_factory: pytest.TempPathFactory) -> Engines:
-    return aioquic_engines(make_certificate(tmp_path_factory.mktemp("certificate")))
+def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ServerTls:
+    return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
-@pytest.fixture(params=["model", "aioquic"])
-def engines(request: pytest.FixtureRequest) -> Engines:
-    if request.param == "model":
-        return model_engines(Faults())
-    found: Engines = request.getfixturevalue(request.param)
-    return found
+@pytest.fixture(params=PAIRINGS)
+def engines(request: pytest.FixtureRequest, server_tls: ServerTls) -> Engines:
+    return engines_of(request.param, server_tls, Faults())
 
 
 @pytest.fixture
