@@ -11,11 +11,15 @@ Rules:
 import re
 from dataclasses import dataclass
 from enum import IntEnum, unique
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Self
+from typing import Final, Self
 
 MAX_NAME_BYTES = 255  # RFC 1928 section 5: the length is one octet.
 _NAME = re.compile(r"[A-Za-z0-9._-]+", re.ASCII)
+
+# Each request names a host twice or more, and mostly one that was named before. About 200 bytes each.
+_HOSTS_REMEMBERED: Final = 1024
 
 
 @unique
@@ -38,48 +42,69 @@ class Target:
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port {self.port} is not in 0..65535")
-        match self.kind:
-            case AddressKind.IPV4:
-                canonical = str(IPv4Address(self.host))
-            case AddressKind.IPV6:
-                canonical = _ipv6_text(IPv6Address(self.host))
-            case AddressKind.NAME:
-                canonical = _checked_name(self.host)
-        object.__setattr__(self, "host", canonical)
+        canonical = _canonical(self.kind, self.host)
+        if canonical != self.host:
+            object.__setattr__(self, "host", canonical)
 
     @classmethod
     def of(cls, host: str, port: int) -> Self:
         """The target for a host as people write it: an address where it reads as one, a name otherwise."""
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return cls(AddressKind.NAME, host, port)
-        return cls(AddressKind.IPV4 if address.version == 4 else AddressKind.IPV6, host, port)
+        return cls(*_read(host), port)
 
     @classmethod
     def unpacked(cls, kind: int, packed: bytes, port: int) -> Self:
         """Reads what `packed` wrote. Raises ValueError for an unknown kind, a wrong length or a bad name."""
-        match AddressKind(kind):
-            case AddressKind.IPV4:
-                return cls(AddressKind.IPV4, str(IPv4Address(packed)), port)
-            case AddressKind.IPV6:
-                return cls(AddressKind.IPV6, _ipv6_text(IPv6Address(packed)), port)
-            case AddressKind.NAME:
-                # Every byte becomes some character, so that the check of the name gives the reason in words.
-                return cls(AddressKind.NAME, packed.decode("latin-1"), port)
+        return cls(*_unpack(kind, packed), port)
 
     def packed(self) -> bytes:
         """The host in bytes: 4 for IPv4, 16 for IPv6, 1 to 255 for a name; no length, no port."""
-        match self.kind:
-            case AddressKind.IPV4:
-                return IPv4Address(self.host).packed
-            case AddressKind.IPV6:
-                return IPv6Address(self.host).packed
-            case AddressKind.NAME:
-                return self.host.encode("ascii")
+        return _packed(self.kind, self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if self.kind is AddressKind.IPV6 else f"{self.host}:{self.port}"
+
+
+@lru_cache(_HOSTS_REMEMBERED)
+def _canonical(kind: AddressKind, host: str) -> str:
+    match kind:
+        case AddressKind.IPV4:
+            return str(IPv4Address(host))
+        case AddressKind.IPV6:
+            return _ipv6_text(IPv6Address(host))
+        case AddressKind.NAME:
+            return _checked_name(host)
+
+
+@lru_cache(_HOSTS_REMEMBERED)
+def _read(host: str) -> tuple[AddressKind, str]:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return AddressKind.NAME, host
+    return (AddressKind.IPV4 if address.version == 4 else AddressKind.IPV6), host
+
+
+@lru_cache(_HOSTS_REMEMBERED)
+def _unpack(kind: int, packed: bytes) -> tuple[AddressKind, str]:
+    match AddressKind(kind):
+        case AddressKind.IPV4:
+            return AddressKind.IPV4, str(IPv4Address(packed))
+        case AddressKind.IPV6:
+            return AddressKind.IPV6, _ipv6_text(IPv6Address(packed))
+        case AddressKind.NAME:
+            # Every byte becomes some character, so that the check of the name gives the reason in words.
+            return AddressKind.NAME, packed.decode("latin-1")
+
+
+@lru_cache(_HOSTS_REMEMBERED)
+def _packed(kind: AddressKind, host: str) -> bytes:
+    match kind:
+        case AddressKind.IPV4:
+            return IPv4Address(host).packed
+        case AddressKind.IPV6:
+            return IPv6Address(host).packed
+        case AddressKind.NAME:
+            return host.encode("ascii")
 
 
 def _checked_name(name: str) -> str:

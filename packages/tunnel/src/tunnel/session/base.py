@@ -62,6 +62,8 @@ class Session(ABC):
         self._streams: dict[int, Stream] = {}
         self._next_stream = 1
         self._timers: Timers[tuple[str, int]] = Timers()
+        self._telling: list[Connection] = []
+        """Connections with control messages to hand to the engine, which `poll_transmit` does."""
 
     # Datagrams, time and events.
 
@@ -73,6 +75,8 @@ class Session(ABC):
 
     def get_timer(self) -> float | None:
         """When `handle_timer` wants to be called."""
+        if self._telling:
+            return self._now
         mine, engine = self._timers.next(), self._engine.get_timer()
         return mine if engine is None else engine if mine is None else min(mine, engine)
 
@@ -86,7 +90,10 @@ class Session(ABC):
 
     def poll_transmit(self, now: float) -> port.Transmit | None:
         """The next datagrams to send."""
-        self._now = max(now, self._now)
+        if now > self._now:
+            self._now = now
+        if self._telling:
+            self._flush_controls()
         return self._engine.poll_transmit(now)
 
     def poll_event(self) -> Event | None:
@@ -396,10 +403,10 @@ class Session(ABC):
         half = stream.receive
         if half.state is not ReceiveState.OPEN:
             return
-        self._timers.cancel(("rescue", stream.number))
-        self._count_half_closed(stream, -1)
+        if half.end_offset is not None:
+            self._timers.cancel(("rescue", stream.number))
         half.state, half.ending, half.ended_at = ReceiveState.ENDED, ending, self._now
-        self._count_half_closed(stream, +1)
+        self._count_half_closed(stream)
         self._watch_progress(stream)
         if ending is Ending.EOF and not stream.refused:
             self.ledger.end_received(half)
@@ -430,9 +437,8 @@ class Session(ABC):
             return
         if half.state is ReceiveState.OPEN:
             self._timers.cancel(("rescue", stream.number))
-            self._count_half_closed(stream, -1)
             half.state, half.ending, half.ended_at = ReceiveState.ENDED, Ending.CLOSED, self._now
-            self._count_half_closed(stream, +1)
+            self._count_half_closed(stream)
             self._watch_progress(stream)
         elif half.ending is Ending.EOF:
             half.ending = Ending.CLOSED  # It came, but its application did not live to take it.
@@ -486,17 +492,23 @@ class Session(ABC):
                 self._events.append(events.Stopped(stream.number, cause))
 
     def _leave(self, stream: Stream, state: SendState) -> None:
-        self._count_half_closed(stream, -1)
         stream.send.state, stream.send.ended_at = state, self._now
-        self._count_half_closed(stream, +1)
+        self._count_half_closed(stream)
         stream.last_progress_at = self._now
         self._watch_progress(stream)
 
     # The control stream.
 
     def _tell(self, connection: Connection, message: Control) -> None:
+        """Goes out with the next flush, together with what else is told until then."""
+        if not connection.outbox:
+            self._telling.append(connection)
         connection.outbox += encode(message)
-        self._flush_control(connection)
+
+    def _flush_controls(self) -> None:
+        telling, self._telling = self._telling, []
+        for connection in telling:
+            self._flush_control(connection)
 
     def _flush_control(self, connection: Connection) -> None:
         if connection.outbox and connection.state is not State.CONNECTING:
@@ -607,7 +619,7 @@ class Session(ABC):
 
     def _forget(self, stream: Stream) -> None:
         self._streams.pop(stream.number, None)
-        self._count_half_closed(stream, -1)
+        self._uncount_half_closed(stream)
         self.ledger.streams[stream.ending] += 1
         self.ledger.half_over(stream.send)
         self.ledger.half_over(stream.receive)
@@ -698,7 +710,8 @@ class Session(ABC):
             self._tell(connection, End(stream.qid, stream.send.final_offset))
 
     def _watch_progress(self, stream: Stream) -> None:
-        self._timers.set(("progress", stream.number), stream.last_progress_at + self._patience_s(stream))
+        """Too early a look does no harm: it sets the next one."""
+        self._timers.set_at_latest(("progress", stream.number), stream.last_progress_at + self._patience_s(stream))
 
     def _patience_s(self, stream: Stream) -> float:
         both_open = stream.send.state is SendState.OPEN and stream.receive.state is ReceiveState.OPEN
@@ -753,21 +766,32 @@ class Session(ABC):
         self._lose(connection, cause, detail)
 
     def _notice_pause(self, now: float) -> None:
-        due = self.get_timer()
-        if due is not None and now - max(due, self._now) > self.settings.pause_s:
-            for connection in self._connections.values():
-                connection.liveness.measure_anew(now)
-        self._now = max(now, self._now)
+        if now - self._now > self.settings.pause_s:
+            due = self.get_timer()
+            if due is not None and now - max(due, self._now) > self.settings.pause_s:
+                for connection in self._connections.values():
+                    connection.liveness.measure_anew(now)
+        if now > self._now:
+            self._now = now
 
     # Small things.
 
     def _connection_of(self, stream: Stream) -> Connection | None:
         return None if stream.connection is None else self._connections.get(stream.connection)
 
-    def _count_half_closed(self, stream: Stream, change: int) -> None:
-        direction = stream.half_closed
-        if direction is not None:
-            self.ledger.half_closed[direction] += change
+    def _count_half_closed(self, stream: Stream) -> None:
+        """To be called when one of the halves has ended."""
+        direction, counted = stream.half_closed, stream.counted_half_closed
+        if direction is not counted:
+            self._uncount_half_closed(stream)
+            if direction is not None:
+                self.ledger.half_closed[direction] += 1
+                stream.counted_half_closed = direction
+
+    def _uncount_half_closed(self, stream: Stream) -> None:
+        if stream.counted_half_closed is not None:
+            self.ledger.half_closed[stream.counted_half_closed] -= 1
+            stream.counted_half_closed = None
 
 
 def _words(event: port.Closed) -> str:

@@ -61,9 +61,10 @@ class ClientSession(Session):
             self._answer_failure(stream, Cause.SHUTTING_DOWN if self._draining else Cause.LIMIT_REACHED)
             return stream.number
         stream.open_deadline = now + self.settings.open_timeout_s
-        self._timers.set(("open", stream.number), stream.open_deadline)
         self._waiting.append(stream.number)
         self._place_waiting()
+        if stream.qid is None:
+            self._timers.set(("open", stream.number), stream.open_deadline)
         return stream.number
 
     def connect(self, address: port.Address, now: float) -> None:
@@ -139,6 +140,7 @@ class ClientSession(Session):
             self._violation(connection, "the server allows no control stream")
             return
         self._tell(connection, Hello(VERSION, 0, self._token))
+        self._flush_controls()  # In front of the streams that have waited for it.
         self._place_waiting()
 
     def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None:
@@ -217,8 +219,9 @@ class ClientSession(Session):
     # Requests.
 
     def _place_waiting(self) -> None:
+        placed = False
         while self._waiting:
-            connection = next((c for c in self._connections.values() if c.takes_streams), None)
+            connection = self._connection_with_room()
             if connection is None:
                 break
             qid = self._engine.open(connection.number)
@@ -226,7 +229,15 @@ class ClientSession(Session):
                 connection.full = True
                 continue
             self._send_open(self._streams[self._waiting.popleft()], connection, qid)
-        self._ensure_connection()
+            placed = True
+        if self._waiting or not placed:
+            self._ensure_connection()
+
+    def _connection_with_room(self) -> Connection | None:
+        for connection in self._connections.values():
+            if connection.takes_streams:
+                return connection
+        return None
 
     def _send_open(self, stream: Stream, connection: Connection, qid: int) -> None:
         assert stream.target is not None
@@ -343,7 +354,8 @@ class ClientSession(Session):
         connection.streams[stream.qid] = ghost
         stream.replayed = True
         self._wait_again(stream)
-        self._count_half_closed(stream, +1)  # The ghost has taken its count along with its halves.
+        ghost.counted_half_closed, stream.counted_half_closed = stream.counted_half_closed, None
+        self._count_half_closed(stream)
         self._reset(ghost, Cause.RETRY_ELSEWHERE)
         self._end_receiving(ghost, Ending.RESET, Cause.RETRY_ELSEWHERE)
 

@@ -13,6 +13,8 @@ from tunnel.wire.messages import Direction
 class Ending(Enum):
     """How a direction ended. One never turns into another."""
 
+    __hash__ = object.__hash__  # Each member is one object, and Enum's own is written in Python.
+
     EOF = "eof"
     RESET = "reset"
     LOST = "lost"

@@ -27,6 +27,9 @@ OUTCOMES = {
     Ending.CLOSED: Outcome.CLOSED,
 }
 
+_WORST_FIRST = (Outcome.LOST, Outcome.RESET, Outcome.CLOSED, Outcome.EOF)
+_WORSE = {(one, other): min(one, other, key=_WORST_FIRST.index).label for one in Outcome for other in Outcome}
+
 
 @unique
 class SendState(Enum):
@@ -96,6 +99,8 @@ class Stream:
     detached: bool = False
     """The edge knows nothing of it any more: its endings need nobody's hands."""
     refused: bool = False
+    counted_half_closed: Direction | None = None
+    """What the ledger's gauge counts it under."""
 
     held: list[tuple[bytes, bool]] = field(default_factory=list)
     """Server: what came before the token was checked; bounded by the credit of a stranger."""
@@ -127,5 +132,4 @@ class Stream:
             return REFUSED
         received = Outcome.LOST if self.receive.ending is None else OUTCOMES[self.receive.ending]
         sent = Outcome.LOST if self.send.confirmed is None else self.send.confirmed
-        worst_first = (Outcome.LOST, Outcome.RESET, Outcome.CLOSED, Outcome.EOF)
-        return min(received, sent, key=worst_first.index).label
+        return _WORSE[received, sent]

@@ -30,6 +30,12 @@ class Timers(Generic[Key]):
         if len(self._heap) > 64 + 4 * len(self._at):
             self._compact()
 
+    def set_at_latest(self, key: Key, at: float) -> None:
+        """Like `set`, unless the key's deadline comes before `at` already: for whoever looks again when it does."""
+        current = self._at.get(key)
+        if current is None or at < current:
+            self.set(key, at)
+
     def cancel(self, key: Key) -> None:
         self._at.pop(key, None)
 

@@ -33,6 +33,8 @@ CheckCredentials = Callable[[bytes, bytes], bool]
 class State(Enum):
     """What the machine waits for."""
 
+    __hash__ = object.__hash__  # Each member is one object, and Enum's own is written in Python.
+
     GREETING = auto()  # version and methods
     CREDENTIALS = auto()  # user name and password
     REQUEST = auto()  # command and target

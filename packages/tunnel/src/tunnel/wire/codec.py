@@ -51,6 +51,8 @@ def encode(message: Message) -> bytes:
 class Decoder:
     """Takes bytes as they come, gives messages. Raises `WireError`, after which it must not be used again."""
 
+    __slots__ = ("_buffer",)
+
     def __init__(self) -> None:
         self._buffer = bytearray()
 
@@ -83,23 +85,27 @@ class Decoder:
 
     def _take(self) -> tuple[Message | None] | None:
         """One message (None for an unknown type) in a tuple; None where the bytes do not reach."""
-        kind = decode_varint(self._buffer, 0)
-        length = kind and decode_varint(self._buffer, kind[1])
+        buffer = self._buffer
+        kind = decode_varint(buffer, 0)
+        length = kind and decode_varint(buffer, kind[1])
         if kind is None or length is None:
             return None
-        if length[0] > MAX_BODY_BYTES:
-            raise WireError(f"a body of {length[0]} bytes is longer than {MAX_BODY_BYTES}")
-        start, stop = length[1], length[1] + length[0]
-        if stop > len(self._buffer):
+        body_bytes, start = length
+        if body_bytes > MAX_BODY_BYTES:
+            raise WireError(f"a body of {body_bytes} bytes is longer than {MAX_BODY_BYTES}")
+        stop = start + body_bytes
+        if stop > len(buffer):
             return None
-        body = bytes(self._buffer[start:stop])
-        del self._buffer[:stop]
+        body = bytes(buffer[start:stop])
+        del buffer[:stop]
         read = _READERS.get(kind[0])
         return (None,) if read is None else (_decode_body(read, body),)
 
 
 class _Body:
     """Reads the fields of a body one after the other."""
+
+    __slots__ = ("_at", "_data")
 
     def __init__(self, data: bytes) -> None:
         self._data = data
@@ -159,10 +165,22 @@ def _read_open(body: _Body) -> Open:
 
 _HELLO, _WELCOME, _DONE, _END, _GOAWAY, _PING, _PONG, _OPEN, _REPLY = 1, 2, 3, 4, 5, 6, 7, 0x10, 0x11
 
+# What an enumeration's call does, without the call: these two are in each DONE.
+_DIRECTIONS, _OUTCOMES = {one.value: one for one in Direction}, {one.value: one for one in Outcome}
+
+
+def _read_done(body: _Body) -> Done:
+    stream, direction, final_offset, outcome = body.varint(), body.varint(), body.varint(), body.varint()
+    try:
+        return Done(stream, _DIRECTIONS[direction], final_offset, _OUTCOMES[outcome])
+    except KeyError:
+        raise WireError(f"a DONE of direction {direction} and outcome {outcome}") from None
+
+
 _READERS: dict[int, Callable[[_Body], Message]] = {
     _HELLO: lambda b: Hello(b.varint(), b.varint(), b.counted()),
     _WELCOME: lambda b: Welcome(b.take(SESSION_ID_BYTES), b.take(INSTANCE_ID_BYTES), b.varint(), b.varint()),
-    _DONE: lambda b: Done(b.varint(), Direction(b.varint()), b.varint(), Outcome(b.varint())),
+    _DONE: _read_done,
     _END: lambda b: End(b.varint(), b.varint()),
     _GOAWAY: lambda b: GoAway(b.varint()),
     _PING: lambda b: Ping(b.take(PING_BYTES)),
@@ -174,13 +192,17 @@ _READERS: dict[int, Callable[[_Body], Message]] = {
 
 def _encode_body(message: Message) -> tuple[int, bytes]:
     v = encode_varint
-    match message:
+    match message:  # The most frequent ones first: each case costs a check.
+        case Done(stream, direction, final_offset, outcome):
+            return _DONE, v(stream) + v(direction) + v(final_offset) + v(outcome)
+        case Open(kind, target):
+            return _OPEN, v(kind) + _write_address(target)
+        case Reply(status, bound):
+            return _REPLY, v(status) + _write_address(bound)
         case Hello(version, features, token):
             return _HELLO, v(version) + v(features) + v(len(token)) + token
         case Welcome(session_id, instance_id, max_streams, features):
             return _WELCOME, session_id + instance_id + v(max_streams) + v(features)
-        case Done(stream, direction, final_offset, outcome):
-            return _DONE, v(stream) + v(direction) + v(final_offset) + v(outcome)
         case End(stream, final_offset):
             return _END, v(stream) + v(final_offset)
         case GoAway(last_stream):
@@ -189,9 +211,5 @@ def _encode_body(message: Message) -> tuple[int, bytes]:
             return _PING, payload
         case Pong(payload):
             return _PONG, payload
-        case Open(kind, target):
-            return _OPEN, v(kind) + _write_address(target)
-        case Reply(status, bound):
-            return _REPLY, v(status) + _write_address(bound)
         case _:
             assert_never(message)
