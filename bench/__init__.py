@@ -1,0 +1,1 @@
+"""What is measured, never asserted: `python -m bench` is `make bench`; the other scripts look at one part each."""

@@ -1,0 +1,52 @@
+"""Where and with what a run was made."""
+
+import os
+import platform
+import re
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from bench.install import Peer
+
+ROOT = Path(__file__).parent.parent
+
+
+def about(peers: Mapping[str, Peer]) -> dict[str, Any]:
+    """machine, versions, commit and date."""
+    libraries = {name: _library(name) for name in ("quinn-engine", "aioquic", "uvloop")}
+    programs = {name: peer.version or f"not available: {peer.missing}" for name, peer in peers.items()}
+    return {
+        "machine": {
+            "processor": _first(r"model name\s*: (.*)", Path("/proc/cpuinfo")),
+            "cores": os.cpu_count(),
+            "memory_gb": round(int(_first(r"MemTotal:\s+(\d+)", Path("/proc/meminfo")) or 0) / 1e6),
+            "kernel": f"{platform.system()} {platform.release()}",
+            "python": platform.python_version(),
+        },
+        "versions": {**programs, **libraries},
+        "commit": _commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _library(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _commit() -> str:
+    """Of what ran; with a mark where files differ from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _first(pattern: str, file: Path) -> str:
+    found = re.search(pattern, file.read_text()) if file.exists() else None
+    return found[1].strip() if found else ""
