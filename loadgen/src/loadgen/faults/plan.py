@@ -83,7 +83,7 @@ KINDS: Mapping[Kind, Shape] = {
     Kind.REORDER: Shape("datagrams overtake each other", ("reorder", "reorder_ms")),
     Kind.DUPLICATE: Shape("datagrams arrive twice", ("duplicate",)),
     Kind.BLACKHOLE: Shape("nothing gets through the link"),
-    Kind.THROTTLE: Shape("the link is slow", ("rate_mbit_s",)),
+    Kind.THROTTLE: Shape("the link is slow", ("rate_mbit_s", "queue_ms")),
     Kind.REBIND: Shape("the client's address changes, as behind a NAT that forgot", lasts=False),
     Kind.PAUSE: Shape("a program stands still (SIGSTOP, SIGCONT)", of_program=True),
     Kind.KILL: Shape("a program dies (SIGKILL) and is started again", of_program=True),

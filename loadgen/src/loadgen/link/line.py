@@ -10,16 +10,20 @@ Rules
 - At most `capacity_bytes` are under way; what comes on top is dropped, as at a full queue, and counted.
 - Each segment ends in exactly one count: received + duplicated = forwarded + lost + dropped + under way.
 - An empty datagram is ignored: QUIC has none.
-- The same seed, plan and arrivals give the same departures.
+- The same seed, plan and arrivals give the same departures. Which segments are lost depends on their number alone, not
+  on the buffers in which they come.
+- A buffer that nothing happens to costs the same whatever the number of its segments.
 """
 
 import math
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from random import Random
 from typing import Generic, NamedTuple, TypeVar
 
+from loadgen.link.chance import Chance
 from loadgen.link.plan import Impairment, Timeline
 
 CAPACITY_BYTES = 64 * 1024 * 1024
@@ -28,6 +32,8 @@ CAPACITY_BYTES = 64 * 1024 * 1024
 BUNDLE_BYTES = 65_000
 BUNDLE_SEGMENTS = 64
 """What one UDP_SEGMENT send can carry: a UDP datagram's length, and the kernel's UDP_MAX_SEGMENTS."""
+
+_KINDS = ("loss", "reorder", "duplicate")
 
 FlowT = TypeVar("FlowT")
 
@@ -95,9 +101,13 @@ class Line(Generic[FlowT]):
         self.queued_bytes = 0
         self.capacity_bytes = capacity_bytes
         self._timeline = timeline
-        self._random = Random(seed)
+        self._loss, self._reorder, self._duplicate = (Chance(f"{seed}/{kind}") for kind in _KINDS)
+        self._jitter = Random(f"{seed}/jitter")
         self._holds, self._holds_until_s = timeline.at(0.0)
-        self._queue: list[Departure[FlowT]] = []
+        self._queue: deque[Departure[FlowT]] = deque()
+        """What is in order: each is due no earlier than the one before."""
+        self._late: list[Departure[FlowT]] = []
+        """A heap of what is overtaken."""
         self._order = 0
         self._latest_due_s = 0.0
         self._sending_until_s = 0.0
@@ -105,6 +115,8 @@ class Line(Generic[FlowT]):
     @property
     def next_due_s(self) -> float | None:
         """When the next departure is due; None where nothing is under way."""
+        if self._late:
+            return min(self._late[0], self._queue[0]).due_s if self._queue else self._late[0].due_s
         return self._queue[0].due_s if self._queue else None
 
     def follow(self, timeline: Timeline) -> None:
@@ -124,21 +136,23 @@ class Line(Generic[FlowT]):
         if holds.blackhole:
             self.counts.lost += segments
         elif holds.throttles:
-            view = memoryview(data)
             for start in range(0, len(data), segment_bytes):
-                self._admit_each(now_s, holds, flow, view[start : start + segment_bytes], segment_bytes)
+                self._admit_some(now_s, holds, flow, data[start : start + segment_bytes], segment_bytes)
         elif holds.splits:
-            self._admit_each(now_s, holds, flow, memoryview(data), segment_bytes)
+            self._admit_some(now_s, holds, flow, data, segment_bytes)
         else:
             self._hold(now_s, holds, flow, data, segment_bytes)
 
     def depart(self, now_s: float) -> list[Departure[FlowT]]:
         """Returns what is due, in order. The caller sends it and says of each how much was `sent`."""
         due = []
-        while self._queue and self._queue[0].due_s <= now_s:
-            departure = heappop(self._queue)
-            self.queued_bytes -= len(departure.data)
-            due.append(departure)
+        queue, late = self._queue, self._late
+        while queue and queue[0].due_s <= now_s:
+            due.append(queue.popleft())
+        while late and late[0].due_s <= now_s:
+            due.append(heappop(late))
+            due.sort()  # seldom, and nearly sorted
+        self.queued_bytes -= sum(len(departure.data) for departure in due)
         return due
 
     def sent(self, departure: Departure[FlowT], sent_bytes: int) -> None:
@@ -148,25 +162,20 @@ class Line(Generic[FlowT]):
         self.counts.dropped += departure.segments - segments
         self.counts.forwarded_bytes += sent_bytes
 
-    def _admit_each(self, now_s: float, holds: Impairment, flow: FlowT, data: memoryview, segment_bytes: int) -> None:
-        chance = self._random.random
-        kept: list[memoryview] = []
-        late: list[memoryview] = []
-        twice: list[memoryview] = []
-        for start in range(0, len(data), segment_bytes):
-            segment = data[start : start + segment_bytes]
-            if chance() < holds.loss:
-                self.counts.lost += 1
-                continue
-            (late if chance() < holds.reorder else kept).append(segment)
-            if chance() < holds.duplicate:
-                twice.append(segment)
+    def _admit_some(self, now_s: float, holds: Impairment, flow: FlowT, data: bytes, segment_bytes: int) -> None:
+        """Decides for each segment, and puts under way what is left."""
+        segments = -(-len(data) // segment_bytes)
+        if lost := self._loss.hits(holds.loss, segments):
+            data = _without(data, segment_bytes, lost)
+            segments -= len(lost)
+            self.counts.lost += len(lost)
+        late = self._reorder.hits(holds.reorder, segments)
+        twice = self._duplicate.hits(holds.duplicate, segments)
         self.counts.reordered += len(late)
         self.counts.duplicated += len(twice)
-        # Joined, that is copied: a view would keep the whole buffer in memory for the sake of one segment.
-        self._hold(now_s, holds, flow, b"".join(kept), segment_bytes)
-        self._hold(now_s, holds, flow, b"".join(twice), segment_bytes)
-        self._hold(now_s, holds, flow, b"".join(late), segment_bytes, holds.reorder_s)
+        self._hold(now_s, holds, flow, _without(data, segment_bytes, late), segment_bytes)
+        self._hold(now_s, holds, flow, _only(data, segment_bytes, twice), segment_bytes)
+        self._hold(now_s, holds, flow, _only(data, segment_bytes, late), segment_bytes, holds.reorder_s)
 
     def _hold(
         self, now_s: float, holds: Impairment, flow: FlowT, data: bytes, segment_bytes: int, behind_s: float = 0.0
@@ -183,13 +192,32 @@ class Line(Generic[FlowT]):
             sent_s += len(data) * 8 / (holds.rate_mbit_s * 1e6)
             self._sending_until_s = sent_s
         due_s = self._in_order_s(sent_s, holds) + behind_s
-        heappush(self._queue, Departure(due_s, self._order, flow, data, segment_bytes))
+        departure = Departure(due_s, self._order, flow, data, segment_bytes)
+        if behind_s:
+            heappush(self._late, departure)
+        else:
+            self._queue.append(departure)
         self._order += 1
         self.queued_bytes += len(data)
 
     def _in_order_s(self, sent_s: float, holds: Impairment) -> float:
         delay_s = holds.delay_s
         if holds.jitter_s:
-            delay_s = max(delay_s + self._random.uniform(-holds.jitter_s, holds.jitter_s), 0.0)
+            delay_s = max(delay_s + self._jitter.uniform(-holds.jitter_s, holds.jitter_s), 0.0)
         self._latest_due_s = max(self._latest_due_s, sent_s + delay_s)
         return self._latest_due_s
+
+
+def _without(data: bytes, segment_bytes: int, numbers: Sequence[int]) -> bytes:
+    """The segments of `data` but those with `numbers`, which rise."""
+    if not numbers:
+        return data
+    view = memoryview(data)
+    edges = [0, *(edge for number in numbers for edge in (number * segment_bytes, (number + 1) * segment_bytes)), None]
+    # Joined, that is copied: a view would keep the whole buffer in memory for the sake of one segment.
+    return b"".join(view[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _only(data: bytes, segment_bytes: int, numbers: Sequence[int]) -> bytes:
+    """The segments of `data` with these numbers."""
+    return b"".join([data[number * segment_bytes : (number + 1) * segment_bytes] for number in numbers])

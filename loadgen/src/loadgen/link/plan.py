@@ -6,6 +6,8 @@ Rules
   in the file wins, field by field.
 - What holds is decided at arrival: a datagram that is already under way is not touched by a window that opens.
 - `rate_mbit_s` is a throttle of each direction, in megabits of payload a second; `inf` in a window lifts the base's.
+- `queue_ms` is how much may wait in front of the throttle, besides the datagram that is being sent, told as the time
+  that it takes at the rate: at 100 Mbit/s, 8 ms are 100,000 bytes. A shallow queue is less than the path's round trip.
 - `rebind_at_s` are moments at which every flow gets a new source port towards the server, as behind a NAT that forgot.
 - A plan read again while the link runs replaces the one before; its times count from the same moment.
 - A new kind of impairment is a field of `Conditions` (what can be written) and of `Impairment` (what holds).

@@ -89,6 +89,32 @@ def test_loss_is_decided_for_each_segment_and_survivors_stay_together() -> None:
     assert set(survivors) < {*segments_of([departure]), *(n.to_bytes(4, "big") for n in range(1000)), b"!"}
 
 
+@pytest.mark.parametrize("jitter_ms", [0, 3])
+def test_which_segments_are_lost_does_not_depend_on_the_buffers_they_come_in(jitter_ms: float) -> None:
+    plan = Plan(loss=0.1, duplicate=0.1, reorder=0.1, jitter_ms=jitter_ms)
+    whole, split, single = make_line(plan), make_line(plan), make_line(plan)
+    data = numbered(1000)
+
+    whole.admit(0.0, "a", data, 4)
+    for start, end in ((0, 4), (4, 2000), (2000, 2000), (2000, 4000)):
+        split.admit(0.0, "a", data[start:end], 4)
+    for start in range(0, 4000, 4):
+        single.admit(0.0, "a", data[start : start + 4], 4)
+
+    arrived = [sorted(segments_of(leave(line, 1))) for line in (whole, split, single)]
+    assert arrived[0] == arrived[1] == arrived[2]
+    assert len(arrived[0]) > len(set(arrived[0])) < 1000  # some twice, some never
+
+
+def test_a_buffer_that_nothing_happens_to_is_not_copied() -> None:
+    line = make_line(Plan(loss=1e-6, duplicate=1e-6, reorder=1e-6))
+    data = numbered(10)
+
+    line.admit(0.0, "a", data, 4)
+
+    assert leave(line, 1)[0].data is data
+
+
 def test_a_reordered_segment_is_overtaken_by_exactly_its_time() -> None:
     line = make_line(Plan(delay_ms=10, reorder=0.5, reorder_ms=7))
     line.admit(0.0, "a", numbered(100), 4)
