@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
+from tests.pairings import AUTO, Pairing, need_quinn
 
 from proxy_client.app import ProxyClient
 from proxy_client.settings import ProxyClientSettings
@@ -167,7 +168,18 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def make_tunnel(certificates: Path, log: Log) -> AsyncIterator[Callable[..., Awaitable[Tunnel]]]:
+def pairing(request: pytest.FixtureRequest) -> Pairing:
+    """The engines of the tunnel: what `auto` stands for, unless a test is for `every_pairing`."""
+    found: Pairing = getattr(request, "param", AUTO)
+    if "quinn" in found:
+        need_quinn()
+    return found
+
+
+@pytest.fixture
+async def make_tunnel(
+    certificates: Path, log: Log, pairing: Pairing
+) -> AsyncIterator[Callable[..., Awaitable[Tunnel]]]:
     """Makes tunnels with settings of the test's own; `server_` and `client_` in front say whose."""
     made: list[Tunnel] = []
     faults: list[dict[str, Any]] = []
@@ -176,8 +188,8 @@ async def make_tunnel(certificates: Path, log: Log) -> AsyncIterator[Callable[..
     async def make(**flags: object) -> Tunnel:
         tunnel = Tunnel(
             certificates,
-            {name.removeprefix("server_"): value for name, value in flags.items() if name.startswith("server_")},
-            {name.removeprefix("client_"): value for name, value in flags.items() if name.startswith("client_")},
+            {"engine": pairing.server} | _with_prefix("server_", flags),
+            {"engine": pairing.client} | _with_prefix("client_", flags),
         )
         made.append(tunnel)
         await tunnel.start()
@@ -187,6 +199,10 @@ async def make_tunnel(certificates: Path, log: Log) -> AsyncIterator[Callable[..
     for tunnel in made:
         await tunnel.stop()
     assert faults == []
+
+
+def _with_prefix(prefix: str, flags: dict[str, object]) -> dict[str, object]:
+    return {name.removeprefix(prefix): value for name, value in flags.items() if name.startswith(prefix)}
 
 
 @pytest.fixture

@@ -1,12 +1,17 @@
-"""Endings through both programs: what an application and a target see. One test a row of the failure catalogue."""
+"""Endings through both programs, with every pairing of engines: what an application and a target see. One test a row of
+the failure catalogue.
+"""
 
 import asyncio
 import socket
 
 import pytest
 from tests.integration.conftest import PATIENCE_S, Target, Tunnel, eventually, reset
+from tests.pairings import every_pairing
 
 from tunnel.session.ledger import END_EVENTS
+
+pytestmark = every_pairing
 
 PROMPT_S = 2.0
 """An ending is forwarded at once; this leaves room for a slow machine and none for a timeout of ours."""

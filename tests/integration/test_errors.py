@@ -15,11 +15,14 @@ from typing import Any
 import pytest
 from aiohappyeyeballs.types import AddrInfoType
 from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel, eventually, reset
+from tests.pairings import every_pairing
 
 import tunnel.net.dial
 from servicekit.address import Address
 from tunnel.net.dial import resolve as really_resolve
 from tunnel.target import Target as Destination
+
+pytestmark = every_pairing
 
 MakeTunnel = Callable[..., Awaitable[Tunnel]]
 ALLOWED = ("own", "198.51.100.0/24", "2001:db8::/32")

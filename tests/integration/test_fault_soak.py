@@ -8,6 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from tests.pairings import Pairing, every_pairing
 
 from loadgen.stacks.process import find_program
 
@@ -35,13 +36,15 @@ DURATION = "16s"
 """Some quiet time is left behind the last recovery."""
 
 
+@every_pairing
 @pytest.mark.timeout(120)
-async def test_a_soak_with_a_link_a_pause_and_a_kill_passes(tmp_path: Path) -> None:
+async def test_a_soak_with_a_link_a_pause_and_a_kill_passes(tmp_path: Path, pairing: Pairing) -> None:
     plan, report = tmp_path / "plan.toml", tmp_path / "report"
     plan.write_text(PLAN)
     process = await asyncio.create_subprocess_exec(
         find_program("loadgen"),
         *("soak", "--stack", "local", "--mix", "small", "--duration", DURATION, "--seed", "1"),
+        *("--engine", f"client={pairing.client},server={pairing.server}"),
         *("--faults", str(plan), "--report", str(report), "--metrics-listen", "127.0.0.1:0"),
         env={name: value for name, value in os.environ.items() if not name.startswith("LOADGEN_")},
         stdout=asyncio.subprocess.PIPE,
@@ -52,6 +55,7 @@ async def test_a_soak_with_a_link_a_pause_and_a_kill_passes(tmp_path: Path) -> N
 
     found: dict[str, Any] = json.loads((report / "verdict.json").read_text())
     assert (found["verdict"], found["reasons"]) == ("pass", [])
+    assert found["run"]["engine"] == pairing._asdict()
     assert [(fault["kind"], fault["error"]) for fault in found["faults"]] == [
         ("blackhole", None), ("pause", None), ("kill", None),
     ]  # fmt: skip

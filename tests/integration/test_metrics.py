@@ -9,11 +9,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 from prometheus_client import generate_latest
 from tests.integration.conftest import LOOPBACK, PATIENCE_S, Target, Tunnel, eventually, reset
+from tests.pairings import every_pairing
 
 from proxy_client.app import ProxyClient
 from proxy_server.app import ProxyServer
 from servicekit.address import Address
 from tunnel.errors import Cause
+
+pytestmark = every_pairing
 
 MakeTunnel = Callable[..., Awaitable[Tunnel]]
 Series = tuple[str, tuple[tuple[str, str], ...]]

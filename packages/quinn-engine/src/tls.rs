@@ -4,6 +4,7 @@
 //! or not at all. An authority's own certificate may be the server's, as `openssl req -x509` makes them: webpki refuses
 //! those, so that they are compared byte by byte, and name and validity are checked all the same.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring as ring_pro
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
+use rustls::{CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme};
 
 pub struct Authority {
     pub certificate: CertificateDer<'static>,
@@ -69,6 +70,23 @@ fn provider() -> Arc<CryptoProvider> {
     Arc::new(provider)
 }
 
+/// rustls shows people what is for developers, so that is in words.
+struct NotPinned;
+
+impl fmt::Debug for NotPinned {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        text.write_str("the server's certificate is not the pinned one")
+    }
+}
+
+impl fmt::Display for NotPinned {
+    fn fmt(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, text)
+    }
+}
+
+impl std::error::Error for NotPinned {}
+
 #[derive(Debug)]
 struct Verifier {
     check: Check,
@@ -115,7 +133,8 @@ impl ServerCertVerifier for Verifier {
         match &self.check {
             Check::Nothing => Ok(ServerCertVerified::assertion()),
             Check::Pin(pin) if digest(&SHA256, end_entity).as_ref() == pin => Ok(ServerCertVerified::assertion()),
-            Check::Pin(_) => Err(CertificateError::ApplicationVerificationFailure.into()),
+            // With the alert certificate_unknown: one that says what it is about.
+            Check::Pin(_) => Err(CertificateError::Other(OtherError(Arc::new(NotPinned))).into()),
             Check::Chain(chain, themselves) => {
                 let own = themselves.iter().find(|(certificate, ..)| certificate == end_entity);
                 let Some((_, valid_from, valid_until)) = own else {

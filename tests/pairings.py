@@ -1,0 +1,41 @@
+"""Which engine each side has in a test: every pairing, or what `auto` stands for.
+
+Without its wheel, what takes quinn is skipped, with the reason; FINBACK_REQUIRE_QUINN=1 makes that a failure.
+"""
+
+import os
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import pytest
+
+REQUIRE = "FINBACK_REQUIRE_QUINN"
+ENGINES = ("aioquic", "quinn")
+
+
+class Pairing(NamedTuple):
+    """The engine of each side, as `--engine` has it."""
+
+    client: str
+    server: str
+
+    def __str__(self) -> str:
+        return f"{self.client}-{self.server}"
+
+
+PAIRINGS = tuple(Pairing(client, server) for client in ENGINES for server in ENGINES)
+AUTO = Pairing("auto", "auto")
+
+every_pairing = pytest.mark.parametrize("pairing", PAIRINGS, indirect=True, ids=str)
+"""For tests whose fixtures stand on `pairing`."""
+
+
+def need_quinn(missing: str | None = None) -> None:
+    """Where quinn is missing, the test is skipped, or has failed. `missing`: why, if another one is wanted."""
+    if missing is None and find_spec("quinn_engine") is None:
+        missing = "the native engine is not installed; `make native` installs it"
+    if missing is None:
+        return
+    if os.environ.get(REQUIRE) == "1":
+        pytest.fail(f"{missing} ({REQUIRE}=1)", pytrace=False)
+    pytest.skip(missing)
