@@ -11,14 +11,15 @@
 //! - After Closed was reported nothing is, and no call has an effect; the connection only drains.
 
 use std::collections::{HashMap, VecDeque};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{
-    Chunks, ConnectionHandle, ConnectionStats, Dir, Event as QuicEvent, ReadError, StreamEvent, StreamId, VarInt,
-    WriteError,
+    Chunks, ConnectionHandle, ConnectionStats, Dir, Event as QuicEvent, ReadError, StreamEvent, StreamId, Transmit,
+    VarInt, WriteError,
 };
 
+use crate::congestion;
 use crate::event::{Ending, Event};
 use crate::settings::{Limits, Windows, connection_window, handshake_timeout, size};
 
@@ -27,6 +28,10 @@ const CONTROL_STREAM: u64 = 0;
 
 /// What a stream may send in its turn while others wait for room.
 const SHARE_BYTES: usize = 64 * 1024;
+
+/// After so long without a word of ours, the peer's are answered whatever is in flight: quinn holds back even
+/// acknowledgements while data waits for the congestion window.
+const MUTE: Duration = Duration::from_millis(500);
 
 #[derive(PartialEq, Clone, Copy)]
 enum Sending {
@@ -89,13 +94,6 @@ impl Stream {
     }
 }
 
-/// From a ping to the ACK that can only have been sent after it arrived.
-enum Ping {
-    None,
-    Asked,
-    SentAt(Instant),
-}
-
 pub struct Facts {
     pub stats: ConnectionStats,
     pub last_received_at: Instant,
@@ -124,7 +122,12 @@ pub struct Connection {
     accepted: bool,
     streams: HashMap<u64, Stream>,
     ending: Option<Ending>,
-    ping: Ping,
+    /// The next datagram is not to wait for the congestion window.
+    urgent: bool,
+    sent_at: Instant,
+    ping_asked: bool,
+    /// The first one that is not answered.
+    pinged_at: Option<Instant>,
     last_received_at: Instant,
     frames_received: u64,
     acks_received: u64,
@@ -167,7 +170,10 @@ impl Connection {
             accepted: !server,
             streams: HashMap::new(),
             ending: None,
-            ping: Ping::None,
+            urgent: false,
+            sent_at: now,
+            ping_asked: false,
+            pinged_at: None,
             last_received_at: now,
             frames_received: 0,
             acks_received: 0,
@@ -225,22 +231,32 @@ impl Connection {
         if frames != self.frames_received {
             self.frames_received = frames;
             self.last_received_at = now;
+            self.urgent |= now >= self.sent_at + MUTE;
         }
         if stats.frame_rx.acks != self.acks_received {
             self.acks_received = stats.frame_rx.acks;
             // An ACK that comes earlier was on its way before the ping arrived.
-            if matches!(self.ping, Ping::SentAt(at) if now >= at + stats.path.min_rtt.mul_f32(0.9)) {
-                self.ping = Ping::None;
+            if self.pinged_at.is_some_and(|at| now >= at + stats.path.min_rtt.mul_f32(0.9)) {
+                self.pinged_at = None;
                 self.events.push_back(Event::PingAnswered);
             }
         }
     }
 
-    /// A datagram has left.
-    pub fn transmitted(&mut self, now: Instant) {
-        if matches!(self.ping, Ping::Asked) {
-            self.ping = Ping::SentAt(now);
+    pub fn poll_transmit(&mut self, now: Instant, segments: usize, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let transmit = if self.urgent {
+            congestion::passing(|| self.quic.poll_transmit(now, 1, buffer))
+        } else {
+            self.quic.poll_transmit(now, segments, buffer)
+        };
+        if transmit.is_some() {
+            self.urgent = false;
+            self.sent_at = now;
+            if std::mem::take(&mut self.ping_asked) {
+                self.pinged_at.get_or_insert(now);
+            }
         }
+        transmit
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
@@ -568,9 +584,8 @@ impl Connection {
 
     pub fn ping(&mut self) {
         self.quic.ping();
-        if matches!(self.ping, Ping::None) {
-            self.ping = Ping::Asked;
-        }
+        self.ping_asked = true;
+        self.urgent = true;
     }
 
     pub fn facts(&self) -> Facts {

@@ -135,10 +135,8 @@ impl Core {
         while let Some(&number) = self.with_transmits.front() {
             if let Some(connection) = self.connections.get_mut(&number) {
                 self.buffer.clear();
-                let segments = MAX_TRANSMIT_BYTES / usize::from(connection.quic.current_mtu());
-                let segments = segments.clamp(1, MAX_SEGMENTS);
-                if let Some(transmit) = connection.quic.poll_transmit(now, segments, &mut self.buffer) {
-                    connection.transmitted(now);
+                let segments = (MAX_TRANSMIT_BYTES / usize::from(connection.quic.current_mtu())).clamp(1, MAX_SEGMENTS);
+                if let Some(transmit) = connection.poll_transmit(now, segments, &mut self.buffer) {
                     return Some(Transmit {
                         segment_size: transmit.segment_size.unwrap_or(transmit.size),
                         data: std::mem::take(&mut self.buffer),

@@ -8,6 +8,7 @@
 
 mod address;
 mod clock;
+mod congestion;
 mod connection;
 mod core;
 mod event;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pyo3::prelude::*;
-use quinn_proto::congestion::{BbrConfig, ControllerFactory, CubicConfig, NewRenoConfig};
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
@@ -13,6 +12,7 @@ use quinn_proto::{
 };
 use ring::hmac;
 
+use crate::congestion;
 use crate::tls::lasting_secret;
 use crate::windows::{Starting, TOLD_PARTS};
 
@@ -54,15 +54,6 @@ impl Limits {
         DELIVERED_BYTES.min(self.stream_window_floor_bytes)
     }
 
-    fn controller(&self) -> Result<Arc<dyn ControllerFactory + Send + Sync>, String> {
-        match self.congestion_control.as_str() {
-            "cubic" => Ok(Arc::new(CubicConfig::default())),
-            "bbr" => Ok(Arc::new(BbrConfig::default())),
-            "reno" => Ok(Arc::new(NewRenoConfig::default())),
-            other => Err(format!("{other:?} is none of cubic, bbr and reno")),
-        }
-    }
-
     fn transport(&self, windows: Windows, datagram_bytes: u16) -> Result<TransportConfig, String> {
         let idle_ms = VarInt::try_from((self.idle_timeout_s * 1000.0) as u64).map_err(|error| error.to_string())?;
         let mut discovery = MtuDiscoveryConfig::default();
@@ -74,7 +65,7 @@ impl Limits {
             .max_idle_timeout(Some(IdleTimeout::from(idle_ms)))
             .datagram_receive_buffer_size(None)
             .mtu_discovery_config(Some(discovery))
-            .congestion_controller_factory(self.controller()?);
+            .congestion_controller_factory(congestion::factory(&self.congestion_control)?);
         Ok(transport)
     }
 }
