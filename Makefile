@@ -98,8 +98,13 @@ down: ## end what `make up` started, its volumes too
 	@$(COMPOSE) down --volumes --remove-orphans
 
 .PHONY: bench
-bench: $(READY) ## bulk download on loopback with a profile of where the time goes (a benchmark, not a test)
-	@$(BIN)/python bench/bulk.py $(ARGUMENTS)
+bench: $(READY) ## this tunnel and its peers side by side, into docs/BENCHMARKS.md (ARGUMENTS="--quick" and the like)
+	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory native; fi
+	@$(BIN)/python -m bench $(ARGUMENTS)
+
+.PHONY: bench-profile
+bench-profile: $(READY) ## bulk download with a profile of where the time goes (ARGUMENTS="--engine aioquic")
+	@$(BIN)/python -m bench.bulk $(ARGUMENTS)
 
 PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults foreign report bench long_soak compose tests
 ONLY ?= $(PROMISES)

@@ -1,28 +1,29 @@
-"""Bulk download through the whole path: SOCKS5 -> proxy-client -> QUIC -> proxy-server -> http-target, on loopback.
+"""Where the time of a bulk download goes: SOCKS5 -> proxy-client -> QUIC -> proxy-server -> target, on loopback.
 
-    python bench/bulk.py [--megabytes 200] [--rounds 3] [--no-profile]
+    python -m bench.bulk [--engine aioquic] [--megabytes 200] [--rounds 3] [--upload] [--native] [--no-profile]
 
-Alternates, in one run: without a tunnel, and through it with each size of datagram. Prints the median Mbit/s with its
-spread, and CPU seconds a gigabyte of each proxy; then where the time goes, by layer, from a sampling profiler.
-1,200 and 1,452 bytes are what a path with an Ethernet MTU gets; "path" is what loopback's MTU allows (16 KiB at most).
+Alternates, in one run, between sizes of datagram: 1,200 and 1,452 bytes are what a path with an Ethernet MTU gets,
+16,384 what loopback's allows. Prints the median Mbit/s with its spread and CPU seconds a gigabyte of each proxy; then
+where the time goes, by layer and by function, from a sampling profiler. Peers and other work: `python -m bench`.
 """
 
 import argparse
-import asyncio
-import os
-import platform
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 from statistics import median
+from subprocess import DEVNULL, Popen
 
-from loadgen.stack_api import Stack, StackSettings
-from loadgen.stacks.local import local_stack
+from bench.contenders.finback import LOOPBACK_BYTES, finback
+from bench.install import Peer, install
+from bench.rig import Rig, make_pki, running
+from bench.work.bulk import BULK_TIMEOUT_S
+from loadgen.stacks.process import find_program
+from tunnel.engine.choice import ENGINES, choose
 
-DATAGRAMS = {"1200": 1200, "1452": 1452, "path": 16384}
-TIMEOUT_S = 300
+DATAGRAM_BYTES = (1200, 1452, LOOPBACK_BYTES)
+PROFILED_BYTES = 1200
+"""Where packets cost the most."""
 PROFILE_S = 6
 
 LAYERS = (
@@ -34,110 +35,92 @@ LAYERS = (
     ("aioquic: packet protection", ("aioquic/quic/crypto", "aioquic/_crypto")),
     ("aioquic: streams", ("aioquic/quic/stream",)),
     ("aioquic: connection, the rest", ("aioquic/",)),
+    ("quinn: the extension", ("quinn_engine",)),
     ("engine adapter", ("tunnel/engine",)),
     ("session", ("tunnel/session", "tunnel/wire")),
     ("UDP socket", ("tunnel/net/udp",)),
     ("TCP sockets", ("tunnel/net/tcp", "tunnel/net/poller")),
     ("relay, driver", ("tunnel/net",)),
+    ("C library, kernel", ("libc", "libpthread", "ld-linux")),
 )
+THREADS_THAT_WAIT = ("serve_forever", "concurrent/futures")
+"""Of the metrics port and of the resolver."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--engine", choices=ENGINES, default="auto")
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--upload", action="store_true", help="the other way")
+    parser.add_argument("--native", action="store_true", help="the profile looks into C and Rust, too")
     parser.add_argument("--profile", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
-    asyncio.run(bench(arguments.megabytes * 1_000_000, arguments.rounds, arguments.profile))
+    arguments.engine = choose(arguments.engine)
+    peers = {name: install(name) for name in ("load", "finback")}
+    print(f"engine {arguments.engine}, {arguments.megabytes} MB {'up' if arguments.upload else 'down'}\n")
+    print(f"{'datagrams':<12}{'Mbit/s':>10}{'min':>10}{'max':>10}   CPU s/GB client, server")
+    samples: dict[int, list[tuple[float, ...]]] = {size: [] for size in DATAGRAM_BYTES}
+    for _ in range(arguments.rounds):
+        for datagram_bytes, rows in samples.items():
+            rows.append(transfer(peers, arguments, datagram_bytes))
+    for datagram_bytes, rows in samples.items():
+        speeds, client, server = zip(*rows, strict=True)
+        print(f"{datagram_bytes:<12}{median(speeds):>10.0f}{min(speeds):>10.0f}{max(speeds):>10.0f}   ", end="")
+        print(f"{median(client):8.1f}{median(server):8.1f}")
+    if arguments.profile:
+        transfer(peers, arguments, PROFILED_BYTES, profile=True)
 
 
-async def bench(size: int, rounds: int, profile: bool) -> None:
-    """Prints everything."""
-    cpus = os.cpu_count()
-    print(
-        f"Python {platform.python_version()}, Linux {platform.release()}, {cpus} cores; {size / 1e6:.0f} MB a download"
-    )
-    speeds: dict[str, list[float]] = {name: [] for name in ("direct", *DATAGRAMS)}
-    costs: dict[str, list[tuple[float, float]]] = {name: [] for name in DATAGRAMS}
-    for _ in range(rounds):
-        for name, datagram_bytes in DATAGRAMS.items():
-            async with local_stack(stack_settings(datagram_bytes)) as stack:
-                if name == "path":
-                    speeds["direct"].append(await download(stack, size, tunnelled=False))
-                before = cpu_seconds(stack)
-                speeds[name].append(await download(stack, size, tunnelled=True))
-                after = cpu_seconds(stack)
-                costs[name].append(tuple((b - a) / size * 1e9 for a, b in zip(before, after, strict=True)))  # type: ignore[arg-type]
-    print(f"\n{'datagrams':<12}{'Mbit/s':>10}{'min':>10}{'max':>10}   CPU s/GB client, server")
-    for name, runs in speeds.items():
-        cost = "".join(f"{median(run[side] for run in costs[name]):8.1f}" for side in (0, 1)) if name in costs else ""
-        print(f"{name:<12}{median(runs):>10.0f}{min(runs):>10.0f}{max(runs):>10.0f}   {cost}")
-    if profile:
-        await print_profile(size)
+def transfer(
+    peers: dict[str, Peer], arguments: argparse.Namespace, datagram_bytes: int, *, profile: bool = False
+) -> tuple[float, ...]:
+    """(Mbit/s, CPU seconds a gigabyte of the client, of the server) of one transfer."""
+    contender = finback(arguments.engine, datagram_bytes=datagram_bytes)
+    size = arguments.megabytes * 1_000_000
+    with tempfile.TemporaryDirectory() as directory, running(contender, peers, make_pki(Path(directory))) as rig:
+        before = [proxy.cpu_s for proxy in rig.proxies]
+        samplers = [Sampler(rig, index, arguments.native) for index in range(2)] if profile else []
+        command = "upload" if arguments.upload else "download"
+        moved = rig.load(command, BULK_TIMEOUT_S + 10, bytes=size, seconds=BULK_TIMEOUT_S)
+        costs = ((proxy.cpu_s - was) / moved["bytes"] * 1e9 for proxy, was in zip(rig.proxies, before, strict=True))
+        for name, sampler in zip(("proxy-client", "proxy-server"), samplers, strict=False):
+            print(f"\n{name}, datagrams of {datagram_bytes:,} bytes: share of the samples by layer, then by function")
+            print_shares(sampler.end())
+        return (moved["bytes"] * 8e-6 / moved["seconds"], *costs)
 
 
-def stack_settings(datagram_bytes: int) -> StackSettings:
-    flag = ("--max-datagram-bytes", str(datagram_bytes))
-    return StackSettings(arguments={"proxy-client": flag, "proxy-server": flag})
+class Sampler:
+    """py-spy at one of the proxies, for as long as it takes at most."""
 
+    def __init__(self, rig: Rig, index: int, native: bool) -> None:
+        self._folded = rig.directory / f"{index}.folded"
+        flags = ["-p", str(rig.proxies[index].pid), "-d", str(PROFILE_S), "-f", "raw", "-o", str(self._folded)]
+        command = [find_program("py-spy"), "record", *flags, *(["--native"] if native else [])]
+        self._process = Popen(command, stdout=DEVNULL, stderr=DEVNULL)
 
-async def download(stack: Stack, size: int, *, tunnelled: bool) -> float:
-    """Mbit/s of one download by curl."""
-    url = f"http://{stack.target}/bytes?seed=1&size={size}&framing=length"
-    proxy = ["-x", f"socks5h://{stack.proxy}"] if tunnelled else []
-    command = ["curl", "-sS", "-o", "/dev/null", "-m", str(TIMEOUT_S), "-w", "%{speed_download} %{size_download}"]
-    curl = await asyncio.create_subprocess_exec(*command, *proxy, url, stdout=subprocess.PIPE)
-    output, _ = await curl.communicate()
-    speed, got = output.split()
-    if curl.returncode or int(got) != size:
-        sys.exit(f"the download failed: curl ended with {curl.returncode} after {got.decode()} bytes")
-    return float(speed) * 8 / 1e6
-
-
-def cpu_seconds(stack: Stack) -> list[float]:
-    """Of proxy-client and proxy-server, user and system together."""
-    used = []
-    for name in ("proxy-client", "proxy-server"):
-        fields = Path(f"/proc/{stack.pids[name]}/stat").read_text().rpartition(")")[2].split()
-        used.append((int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"))
-    return used
-
-
-async def print_profile(size: int) -> None:
-    """Samples both proxies during a download with datagrams of 1,200 bytes, where packets cost the most."""
-    async with local_stack(stack_settings(1200)) as stack:
-        downloading = asyncio.ensure_future(download(stack, size, tunnelled=True))
-        for name in ("proxy-client", "proxy-server"):
-            with tempfile.NamedTemporaryFile(suffix=".folded") as folded:
-                sampler = await asyncio.create_subprocess_exec(
-                    str(Path(sys.executable).parent / "py-spy"),
-                    *("record", "-p", str(stack.pids[name]), "-d", str(PROFILE_S), "-f", "raw", "-o", folded.name),
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-                await sampler.wait()
-                print(f"\n{name}, datagrams of 1,200 bytes: share of the samples by layer, then by function")
-                print_shares(Path(folded.name).read_text())  # noqa: ASYNC240 -- it is a small local file.
-        await downloading
+    def end(self) -> str:
+        """What it saw: a line is a stack, outermost first, and how often."""
+        self._process.wait()
+        return self._folded.read_text()
 
 
 def print_shares(folded: str) -> None:
-    """A line of `folded` is a stack, outermost first, and how often it was seen."""
     layers: Counter[str] = Counter()
     functions: Counter[str] = Counter()
     for line in folded.splitlines():
         stack, _, count = line.rpartition(" ")
-        if "serve_forever" in stack or "concurrent/futures" in stack:
-            continue  # Threads of the metrics port and of the resolver, which wait.
+        if any(part in stack for part in THREADS_THAT_WAIT):
+            continue
         leaf = stack.rpartition(";")[2]
         layer = next((name for name, parts in LAYERS if any(part in leaf for part in parts)), "event loop, the rest")
         layers[layer] += int(count)
         functions[leaf.rpartition(":")[0] or leaf] += int(count)
     total = sum(layers.values()) or 1
-    for name, count in layers.most_common():
-        print(f"  {100 * count / total:5.1f} %  {name}")
-    for name, count in functions.most_common(8):
-        print(f"          {100 * count / total:5.1f} %  {name}")
+    for name, seen in layers.most_common():
+        print(f"  {100 * seen / total:5.1f} %  {name}")
+    for name, seen in functions.most_common(12):
+        print(f"          {100 * seen / total:5.1f} %  {name}")
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ class Place:
         self.started.append(process)
         return process
 
+    def end(self) -> None:
+        """Ends what was started, clients first."""
+        for process in reversed(self.started):
+            process.end()
+
     def write(self, name: str, settings: Mapping[str, object]) -> str:
         """A settings file as JSON; returns its path."""
         path = self.directory / name
@@ -164,7 +169,7 @@ def running(contender: Contender, peers: Mapping[str, Peer], pki: Pki, link: Seq
     with ExitStack() as exits:
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         place = Place(directory, pki, peer, [])
-        exits.callback(lambda: [process.end() for process in reversed(place.started)])
+        exits.callback(place.end)
         load = peers["load"].paths["load"]
         target = Process([str(load), "target"], directory / "target.log", answers=True)
         exits.callback(target.end)

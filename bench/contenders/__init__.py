@@ -4,7 +4,7 @@ from bench.contenders.finback import LOOPBACK_BYTES, finback
 from bench.contenders.hysteria import HYSTERIA
 from bench.contenders.tcp import DIRECT, MICROSOCKS, SHADOWSOCKS
 from bench.contenders.tuic import tuic
-from bench.contenders.v2ray import V2RAY
+from bench.contenders.v2ray import v2ray
 from bench.rig import Contender
 
 CONTENDERS: dict[str, Contender] = {
@@ -15,9 +15,9 @@ CONTENDERS: dict[str, Contender] = {
         finback("quinn", congestion="reno"),
         finback("quinn", datagram_bytes=LOOPBACK_BYTES),
         finback("aioquic"),
-        finback("aioquic", congestion="reno"),
         finback("aioquic", datagram_bytes=LOOPBACK_BYTES),
-        V2RAY,
+        v2ray(),
+        v2ray(lingers=False),
         tuic("cubic"),
         tuic("bbr"),
         HYSTERIA,

@@ -15,6 +15,8 @@ LOOPBACK = (
 )
 FURTHER = ("finback-quinn-bbr", "tuic-bbr", "finback-quinn-jumbo", "finback-aioquic-jumbo")
 """Of the plain download only: the other congestion control, and datagrams as large as loopback's MTU allows."""
+SHORT = (*LOOPBACK, "v2ray-quic-no-linger")
+"""Of what ends often: V2Ray also without its wait at the end of each connection."""
 PROXIES = LOOPBACK[:-1]
 PATH = (
     *("finback-quinn", "finback-quinn-bbr", "finback-quinn-reno", "finback-aioquic", "v2ray-quic"),
@@ -51,8 +53,8 @@ WORK: dict[str, Work] = {
         Work("download", (*LOOPBACK, *FURTHER), download),
         Work("upload", LOOPBACK, upload),
         Work("download-8", LOOPBACK, download_8),
-        Work("new-connections-16", LOOPBACK, new_connections(16)),
-        Work("new-connections-64", LOOPBACK, new_connections(64)),
+        Work("new-connections-16", SHORT, new_connections(16)),
+        Work("new-connections-64", SHORT, new_connections(64)),
         Work("keep-alive", LOOPBACK, keep_alive),
         *(path(rtt_ms, loss_percent) for rtt_ms in (20, 100) for loss_percent in (0, 0.1, 1)),
         bottleneck(100, 20, 5),
