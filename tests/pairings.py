@@ -30,12 +30,11 @@ every_pairing = pytest.mark.parametrize("pairing", PAIRINGS, indirect=True, ids=
 """For tests whose fixtures stand on `pairing`."""
 
 
-def need_quinn(missing: str | None = None) -> None:
-    """Where quinn is missing, the test is skipped, or has failed. `missing`: why, if another one is wanted."""
-    if missing is None and find_spec("quinn_engine") is None:
-        missing = "the native engine is not installed; `make native` installs it"
-    if missing is None:
+def need_quinn(*, there: bool | None = None) -> None:
+    """Where quinn is missing, the test is skipped, or has failed. `there`: whether it is, if not as an import."""
+    if find_spec("quinn_engine") is not None if there is None else there:
         return
+    missing = "the wheel of the native engine is missing; `make native` builds and installs it"
     if os.environ.get(REQUIRE) == "1":
         pytest.fail(f"{missing} ({REQUIRE}=1)", pytrace=False)
     pytest.skip(missing)

@@ -1,7 +1,8 @@
-"""The containers, once for all tests of this folder.
+"""The containers: one stack for all tests of this folder, and one more for each pairing of engines.
 
 Rules
 - Tests look at containers through the docker SDK and at series through Prometheus; no proxy's code is in this process.
+- Quinn is in the images where its wheel was in wheelhouse/ when they were built.
 - Without a Docker engine the tests are skipped, with the reason; FINBACK_REQUIRE_DOCKER=1 makes that a failure.
 - The project has a name, ports and a subnet of its own, and nothing of it is left behind.
 - A test that stops or pauses something leaves it running and healthy.
@@ -19,6 +20,7 @@ from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from tests.pairings import AUTO, Pairing, need_quinn
 
 from loadgen.stack_api import RTT_20_MS, StackError, StackSettings
 from loadgen.stacks.compose import ComposeStack, compose_stack
@@ -28,8 +30,16 @@ REQUIRE = "FINBACK_REQUIRE_DOCKER"
 SECONDS_A_TEST = 300  # the first one builds the images and starts the containers
 CI_PROMETHEUS = "finback-ci/prometheus:debian"
 HERE = Path(__file__).parent
+WHEELS = HERE.parents[1] / "wheelhouse"
 
 T = TypeVar("T")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Also what runs once has its pairing said, so that pytest puts together what shares a stack."""
+    marks = metafunc.definition.iter_markers("parametrize")
+    if "pairing" in metafunc.fixturenames and not any("pairing" in mark.args[0] for mark in marks):
+        metafunc.parametrize("pairing", [AUTO], indirect=True, ids=str)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -113,7 +123,16 @@ def prometheus_image() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
+def pairing(request: pytest.FixtureRequest) -> Pairing:
+    """The engines of the proxies."""
+    found: Pairing = request.param
+    if "quinn" in found:
+        need_quinn(there=any(WHEELS.glob("quinn_engine-*linux*.whl")))
+    return found
+
+
+@pytest.fixture(scope="session")
+def containers(pairing: Pairing, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]:
     """proxy-server, link (20 ms round trip), proxy-client, http-target and Prometheus; no generator yet."""
     try:
         connect().close()
@@ -123,8 +142,9 @@ def containers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Containers]
             pytest.fail(f"{error} ({REQUIRE}=1)", pytrace=False)
         pytest.skip(str(error))
     settings = StackSettings(link=RTT_20_MS, logs_directory=tmp_path_factory.mktemp("logs"))
+    engines = {"ENGINE_CLIENT": pairing.client, "ENGINE_SERVER": pairing.server}
     with asyncio.Runner() as runner:
-        opened = compose_stack(settings, also=["prometheus"], environment=prometheus_image())
+        opened = compose_stack(settings, also=["prometheus"], environment={**prometheus_image(), **engines})
         stack = runner.run(opened.__aenter__())
         try:
             yield Containers(stack, runner.run)

@@ -7,6 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.pairings import Pairing, every_pairing
 
 from loadgen.scenarios import SCENARIOS
 from loadgen.transaction.phases import Phase
@@ -18,12 +19,14 @@ SUCCEEDED, NOT_ALLOWED, HOST_UNREACHABLE, CONNECTION_REFUSED = 0, 2, 4, 5
 ALWAYS_ZERO = ("eof_missing", "eof_premature", "corrupt", "excess", "timeout", "reset")
 
 
-def test_integration_socks5_over_quic(containers: Containers, tmp_path: Path) -> None:
+@every_pairing
+def test_integration_socks5_over_quic(containers: Containers, tmp_path: Path, pairing: Pairing) -> None:
     """Each scenario a few times, and the FIN ledger of both proxies says that it went through them."""
     code, verdict = containers.soak(["--duration", "5s", "--rate", "20"], tmp_path)
 
     assert verdict["verdict"] == "pass", verdict["reasons"]
     assert code == 0
+    assert verdict["run"]["engine"] == pairing._asdict()
     assert verdict["totals"]["completed"] >= 90
     assert set(verdict["scenarios"]) == set(SCENARIOS)
     assert verdict["outcomes"].get("ok") == verdict["totals"]["completed"]
