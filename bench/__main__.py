@@ -1,6 +1,6 @@
 """`make bench`: this tunnel and its peers side by side, on the same work, in one run.
 
-    python -m bench [--work NAME ...] [--only CONTENDER ...] [--rounds 3] [--quick]
+    python -m bench [--work NAME ...] [--only CONTENDER ...] [--rounds 3] [--quick] [--results FILE]
 
 Rules
 - A round gives one work to each contender once; the next round begins with another one. All rounds of a work follow
@@ -37,7 +37,7 @@ LATEST = ROOT / "bench" / "results" / "latest.json"
 def main() -> None:
     arguments = read_arguments()
     if arguments.document:
-        write_document(Run.from_document(json.loads(LATEST.read_text())), ROOT / "docs")
+        write_document(Run.from_document(json.loads(arguments.results.read_text())), ROOT / "docs")
         return
     works = [WORK[name] for name in arguments.work or WORK]
     raise_file_limit()
@@ -50,7 +50,7 @@ def main() -> None:
         names = [name for name in work.contenders if not arguments.only or name in arguments.only]
         measure(work, names, arguments, peers, samples)
         run = Run(samples.results(), samples.failures(), {**about(peers), **settings})
-        write(run)
+        write(run, arguments.results)
     if not (arguments.work or arguments.only or arguments.quick):
         write_document(run, ROOT / "docs")
 
@@ -62,6 +62,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything work?")
     parser.add_argument("--lock", type=Path, help="a file that is locked during each round, where a machine is shared")
+    parser.add_argument("--results", type=Path, default=LATEST, metavar="FILE", help="written in place of latest.json")
     parser.add_argument("--document", action="store_true", help="only write docs/BENCHMARKS.md anew from the results")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
@@ -98,9 +99,9 @@ def tell(figures: Figures) -> str:
     return "  ".join(f"{metric} {figure:,.4g}" for metric, figure in figures.items())
 
 
-def write(run: Run) -> None:
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(json.dumps(run.document(), indent=1) + "\n")
+def write(run: Run, file: Path) -> None:
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps(run.document(), indent=1) + "\n")
 
 
 @contextmanager

@@ -90,12 +90,7 @@ class Process:
         lines = _ESCAPES.sub("", self.log.read_text(errors="replace")).strip().splitlines()
         if not lines:
             return "it said nothing"
-        try:
-            said = json.loads(lines[-1])
-            line = " ".join(f"{said[name]}" for name in ("event", "error", "reason", "message") if name in said)
-        except (ValueError, TypeError):
-            line = lines[-1]
-        return without_addresses(line)[:200]
+        return without_addresses(_words(lines[-1]))[:200]
 
     def end(self) -> None:
         """SIGTERM, a while, SIGKILL."""
@@ -110,6 +105,16 @@ class Process:
                 self._process.wait()
         if self._process.stdout:
             self._process.stdout.close()
+
+
+def _words(line: str) -> str:
+    """Of a line of a log, which may be JSON."""
+    try:
+        said = json.loads(line)
+    except ValueError:
+        return line
+    told = said if isinstance(said, dict) else {}
+    return " ".join(str(told[name]) for name in ("event", "error", "reason", "message") if name in told) or line
 
 
 def free_port(kind: socket.SocketKind) -> int:
