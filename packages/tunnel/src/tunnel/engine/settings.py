@@ -49,7 +49,7 @@ class EngineLimits:
 
     stream_window_floor_bytes: int = 256 * KIB
     """Credit that each stream always has. max_streams x floor is the least a connection can hold."""
-    stream_window_cap_bytes: int = 2 * MIB
+    stream_window_cap_bytes: int = 8 * MIB
     """How far a stream's credit grows while its reader keeps up."""
     window_budget_bytes: int = 128 * MIB
     """Process-wide; limits growth above the floors only, so that nothing can freeze anything else."""
