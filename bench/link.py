@@ -3,8 +3,9 @@
     python bench/link.py [--delay-ms 10] [--loss 0 0.001 0.01] [--work gso-1452 single-1200 ...] [--seconds 0.7]
 
 Rules
-- Open loop: the sender keeps its rate whatever becomes of the datagrams. The rate rises by a quarter until the link
-  loses more than `OVERFLOW_MAX` on top of its plan, twice. The table shows the best rate before that.
+- Open loop: the sender keeps its rate whatever becomes of the datagrams. The rate rises by 0.4 of it until the link
+  loses more than `OVERFLOW_MAX` on top of its plan in each of `TRIES` (somebody else may have had the processor), or
+  until the sender cannot offer more. The table shows the best rate before that, and whose limit it was.
 - `gso-N` sends buffers of equal segments of N bytes, as quinn and quic-go do (UDP_SEGMENT); `single-N` datagrams of N
   bytes, many a system call (sendmmsg), as fast as the kernel takes them.
 - Overflow is what the sockets or the link's queue had no room for; what the plan loses is not part of it. What the sink
@@ -31,7 +32,9 @@ from urllib.request import urlopen
 from loadgen.link.udp import UdpSocket
 
 WORK = ("gso-1200", "gso-1452", "gso-9000", "gso-16384", "single-1200", "single-1452")
-RATES_MBIT_S = tuple(round(250 * 1.25**step) for step in range(18))  # 250 to 11,000
+RATES_MBIT_S = tuple(round(250 * 1.4**step) for step in range(12))  # 250 to 10,000
+TRIES = 3
+OFFERED_MIN = 0.9
 OVERFLOW_MAX = 0.001
 SINGLES_A_CALL = 32
 PAUSE_S = 0.000_1
@@ -61,6 +64,10 @@ class Step:
     def kept_up(self) -> bool:
         return self.overflow <= OVERFLOW_MAX
 
+    @property
+    def offered_mbit_s(self) -> float:
+        return self.sent_bytes * 8e-6 / self.seconds
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -72,39 +79,40 @@ def main() -> None:
     print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores;", end=" ")
     print(f"{arguments.delay_ms:g} ms one way; overflow up to {100 * OVERFLOW_MAX:g} %\n")
     print(f"{'work':<12}{'loss':>7}{'Mbit/s':>9}{'arrived':>9}{'per s':>9}{'overflow':>10}{'plan':>8}", end="")
-    print(f"{'sink':>8}{'CPU s/GB':>10}{'core':>6}")
+    print(f"{'sink':>8}{'CPU s/GB':>10}{'core':>6}  limit")
     for work in arguments.work:
         kind, _, size = work.partition("-")
         for loss in arguments.loss:
-            show(work, loss, best(kind == "gso", int(size), loss, arguments.delay_ms, arguments.seconds))
+            show(work, loss, *best(kind == "gso", int(size), loss, arguments.delay_ms, arguments.seconds))
 
 
-def show(work: str, loss: float, step: Step) -> None:
+def show(work: str, loss: float, step: Step, limit: str = "") -> None:
     print(
-        f"{work:<12}{loss:>7.1%}{step.sent_bytes * 8e-6 / step.seconds:>9.0f}"
+        f"{work:<12}{loss:>7.1%}{step.offered_mbit_s:>9.0f}"
         f"{step.arrived_bytes * 8e-6 / step.seconds:>9.0f}{step.arrived / step.seconds:>9.0f}{step.overflow:>10.3%}"
         f"{step.lost / max(step.received, 1):>8.2%}{1 - step.arrived / max(step.forwarded, 1):>8.2%}"
-        f"{step.cpu_s / step.sent_bytes * 1e9:>10.2f}{step.cpu_s / step.seconds:>6.0%}",
+        f"{step.cpu_s / step.sent_bytes * 1e9:>10.2f}{step.cpu_s / step.seconds:>6.0%}  {limit}",
         flush=True,
     )
 
 
-def best(gso: bool, size: int, loss: float, delay_ms: float, seconds: float) -> Step:
-    """The fastest step that the link kept up with; the slowest of all where there is none."""
+def best(gso: bool, size: int, loss: float, delay_ms: float, seconds: float) -> tuple[Step, str]:
+    """The fastest step that the link kept up with (the slowest of all where there is none), and whose limit that is."""
     with Rig(loss, delay_ms) as rig:
         rig.run(gso, size, RATES_MBIT_S[0], 0.1)  # whatever is done once
         kept: Step | None = None
-        failed = 0
         for rate_mbit_s in RATES_MBIT_S:
-            step = rig.run(gso, size, rate_mbit_s, seconds)
-            if step.kept_up:
-                kept, failed = step, 0
+            for _ in range(TRIES):
+                step = rig.run(gso, size, rate_mbit_s, seconds)
+                if step.kept_up:
+                    break
             else:
-                kept, failed = kept or step, failed + 1
-            if failed == 2:
+                return kept or step, "link"
+            kept = step
+            if step.offered_mbit_s < OFFERED_MIN * rate_mbit_s:
                 break
         assert kept is not None
-        return kept
+        return kept, "sender"
 
 
 class Rig:
@@ -154,8 +162,21 @@ class Rig:
         cpu_s = self._cpu_s() - cpu_before
         counts = self._counts()
         arrived, arrived_bytes = (now - then for now, then in zip(self._arrived(), arrived_before, strict=True))
-        events = [counts[event] - before[event] for event in ("received", "lost", "dropped", "forwarded")]
-        return Step(took_s, sent, *events, arrived, arrived_bytes, sent * size, cpu_s)
+        received, lost, dropped, forwarded = (
+            counts[event] - before[event] for event in ("received", "lost", "dropped", "forwarded")
+        )
+        return Step(
+            took_s,
+            sent,
+            received,
+            lost,
+            dropped,
+            forwarded,
+            arrived,
+            arrived_bytes,
+            sent_bytes=sent * size,
+            cpu_s=cpu_s,
+        )
 
     def _arrived(self) -> tuple[int, int]:
         self._ours.send(None)

@@ -149,9 +149,10 @@ class Line(Generic[FlowT]):
         queue, late = self._queue, self._late
         while queue and queue[0].due_s <= now_s:
             due.append(queue.popleft())
-        while late and late[0].due_s <= now_s:
-            due.append(heappop(late))
-            due.sort()  # seldom, and nearly sorted
+        if late and late[0].due_s <= now_s:
+            while late and late[0].due_s <= now_s:
+                due.append(heappop(late))
+            due.sort()
         self.queued_bytes -= sum(len(departure.data) for departure in due)
         return due
 

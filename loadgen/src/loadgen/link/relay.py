@@ -9,7 +9,8 @@ Rules
   unreachable" as an error of the descriptor, upon which uvloop ends the reader for good.
 - A rebind gives each flow a new socket towards the upstream, hence a new source port. What comes to the old one is then
   lost; what is under way to the upstream leaves from the new one. A flow that gets no socket keeps its old one.
-- Bounded work a callback: at most `BUFFERS_A_TURN` receives, then the loop turns.
+- Bounded work a callback: at most `RECEIVES_A_TURN` receives, then the loop turns. When `ALONE` datagrams in a row did
+  not come in a GRO buffer, the next receive takes many of them (`together`).
 - One alarm for both directions, rung at most every `TICK_S` under load, exactly on time when idle.
 """
 
@@ -24,6 +25,7 @@ from time import monotonic
 from loadgen.link.alarm import Alarm
 from loadgen.link.line import Departure, Line, bundles
 from loadgen.link.plan import Direction, Plan, Timeline
+from loadgen.link.together import Received, Together, possible
 from loadgen.link.udp import SocketAddress, UdpSocket
 from servicekit.address import Address
 from servicekit.errors import CannotStartError
@@ -33,7 +35,8 @@ MAX_FLOWS = 1024
 FLOW_IDLE_S = 120.0
 SILENCE_S = 1.0
 RESOLVE_EVERY_S = 1.0
-BUFFERS_A_TURN = 32
+RECEIVES_A_TURN = 32
+ALONE = 3
 TICK_S = 0.000_25
 SWEEP_EVERY_S = 0.5
 
@@ -59,6 +62,7 @@ class Relay:
         self._upstream: tuple[int, SocketAddress] | None = None
         self._clients: UdpSocket
         self._flows: dict[SocketAddress, Flow] = {}
+        self._together = Together() if possible() else None
         self._to_server, self._to_client = (
             Line[Flow](Timeline(plan, direction), f"{seed}/{direction}") for direction in Direction
         )
@@ -134,7 +138,7 @@ class Relay:
     # ---- datagrams
 
     def _from_clients(self) -> None:
-        for data, segment_bytes, client in _receive(self._clients):
+        for data, segment_bytes, client in self._receive(self._clients):
             now_s = monotonic()
             flow = self._flows.get(client) or self._open_flow(client, now_s)
             if flow is None:
@@ -147,13 +151,29 @@ class Relay:
         self._turn()
 
     def _from_upstream(self, flow: Flow) -> None:
-        for data, segment_bytes, sender in _receive(flow.upstream):
+        for data, segment_bytes, sender in self._receive(flow.upstream):
             if self._upstream is None or sender[:2] != self._upstream[1][:2]:
                 continue  # a stranger, or where the upstream was before
             now_s = monotonic()
             flow.upstream_sent_s = now_s
             self._to_client.admit(now_s - self._origin_s, flow, data, segment_bytes)
         self._turn()
+
+    def _receive(self, source: UdpSocket) -> Iterator[Received]:
+        """What is there, as far as it is a turn's work."""
+        alone = 0
+        for _ in range(RECEIVES_A_TURN):
+            received = source.receive()
+            if received is None:
+                return
+            yield received
+            data, segment_bytes, _ = received
+            alone = alone + 1 if data and len(data) == segment_bytes else 0
+            if alone >= ALONE and self._together:
+                many, is_more = self._together.receive(source.raw, segment_bytes)
+                yield from many
+                if not is_more:
+                    return
 
     def _ring(self) -> None:
         self._armed_s = None
@@ -256,14 +276,6 @@ class Relay:
             self._forget(flow)
         self._upstream = (family, address)
         self.resolved.set()
-
-
-def _receive(source: UdpSocket) -> Iterator[tuple[bytes, int, SocketAddress]]:
-    for _ in range(BUFFERS_A_TURN):
-        received = source.receive()
-        if received is None:
-            return
-        yield received
 
 
 def _text(address: SocketAddress) -> str:

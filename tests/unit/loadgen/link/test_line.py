@@ -127,6 +127,17 @@ def test_a_reordered_segment_is_overtaken_by_exactly_its_time() -> None:
     assert line.counts.forwarded == 100
 
 
+def test_who_was_overtaken_leaves_in_its_new_place_though_all_are_due() -> None:
+    line = make_line(Plan(reorder=0.5, reorder_ms=7))
+    for number in range(100):
+        line.admit(number / 1000, "a", bytes([number]), 1)
+
+    departures = leave(line, 1)
+
+    assert [each.due_s for each in departures] == sorted(each.due_s for each in departures)
+    assert [each.data for each in departures] != sorted(each.data for each in departures)
+
+
 def test_a_reordered_segment_holds_back_nothing_behind_it() -> None:
     line = make_line(Plan(at=(Window(from_s=0, to_s=1, reorder=1, reorder_ms=1000),)))
     line.admit(0.9, "a", b"late", 4)

@@ -203,6 +203,18 @@ async def test_a_flow_that_gets_no_socket_keeps_its_old_one(
     assert (await client.next())[0] == b"yes"
 
 
+async def test_a_burst_of_single_datagrams_arrives_whole_and_in_order(start: Started, peers: Any) -> None:
+    server, client = await peers(), await peers()
+    relay, link = await start(server.address)
+    sent = [bytes([number]) * (100 if number % 50 else 40) for number in range(200)]
+
+    for data in sent:  # all are there before the relay has its turn
+        client.send(data, link)
+
+    assert [(await server.next())[0] for _ in sent] == sent
+    assert relay.lines[Direction.CLIENT_TO_SERVER].counts.forwarded == len(sent)
+
+
 async def test_another_plan_holds_from_the_next_datagram_on(start: Started, peers: Any) -> None:
     server, client = await peers(), await peers()
     relay, link = await start(server.address, Plan(loss=1))
