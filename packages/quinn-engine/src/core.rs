@@ -26,6 +26,9 @@ const MAX_SEGMENTS: usize = 64;
 /// What GSO takes at once over either family: 65,535 less the headers of IPv6 and UDP.
 const MAX_TRANSMIT_BYTES: usize = 65_487;
 
+/// Answers to strangers that wait for the socket; 1,200 bytes each at most.
+const MAX_ANSWERS: usize = 1024;
+
 pub struct Transmit {
     pub data: Vec<u8>,
     pub segment_size: usize,
@@ -97,7 +100,7 @@ impl Core {
             let number = match self.handle(BytesMut::from(datagram), remote, now) {
                 Some(DatagramEvent::ConnectionEvent(handle, event)) => self.by_handle.get(&handle).map(|number| {
                     if let Some(connection) = self.connections.get_mut(number) {
-                        connection.quic.handle_event(event);
+                        connection.handle_event(event);
                     }
                     *number
                 }),
@@ -287,7 +290,11 @@ impl Core {
         growth < self.limits.window_budget_bytes
     }
 
+    /// Beyond a bound answers are dropped, as any network drops: who asks a stranger's question asks again.
     fn answer(&mut self, transmit: quinn_proto::Transmit) {
+        if self.answers.len() >= MAX_ANSWERS {
+            return;
+        }
         self.answers.push_back(Transmit {
             segment_size: transmit.size,
             data: std::mem::take(&mut self.buffer),
