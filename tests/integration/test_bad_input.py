@@ -304,7 +304,8 @@ async def test_what_is_taken_before_the_reply_is_bounded(
     made = await make_tunnel()
     streams = await made.socks()
     early = bytes(range(256)) * 8_000
-    streams[1].write(GREETING + connect_to(target) + early)
+    by_name = b"\x05\x01\x00\x03\x09localhost" + target.address.port.to_bytes(2, "big")
+    streams[1].write(GREETING + by_name + early)
     streams[1].write_eof()
     session = made.client._session
     await eventually(lambda: session.ledger.flow_control_waits > 0, "the client has to wait")

@@ -8,9 +8,11 @@ labels are written out, so that a changed table is a failed test.
 import asyncio
 import errno
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from aiohappyeyeballs.types import AddrInfoType
@@ -18,6 +20,7 @@ from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel, eventual
 from tests.pairings import every_pairing
 
 import tunnel.net.dial
+import tunnel.net.direct
 from servicekit.address import Address
 from tunnel.net.dial import resolve as really_resolve
 from tunnel.target import Target as Destination
@@ -51,10 +54,14 @@ NAMES: dict[str, list[str] | Exception | None] = {
 
 
 class Internet:
-    """Stands in for resolver and connector. Loopback is real, `OUTCOMES` and `NAMES` are played, silence is waited."""
+    """Stands in for resolver and connectors. Loopback is real, `OUTCOMES` and `NAMES` are played, silence is waited:
+    an address that is silent leads to `full`, a listener whose backlog is full.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, full: tuple[str, int]) -> None:
         self.dialled: list[str] = []
+        self._full = full
+        self._begun: WeakSet[socket.socket] = WeakSet()
 
     async def resolve(self, host: str, port: int) -> Sequence[AddrInfoType]:
         if host == "localhost":
@@ -83,6 +90,15 @@ class Internet:
             await asyncio.Event().wait()
         raise errors[0] if len(errors) == 1 else OSError("; ".join(f"[Errno {error.errno}] played" for error in errors))
 
+    def connect_directly(self, sock: socket.socket, address: tuple[Any, ...]) -> int:
+        host = address[0]
+        if sock not in self._begun:
+            self._begun.add(sock)
+            self.dialled.append(host)
+        if host in ("127.0.0.1", "::1"):
+            return sock.connect_ex(address)
+        return OUTCOMES.get(host) or sock.connect_ex(self._full)
+
     @staticmethod
     def _info(host: str, port: int) -> AddrInfoType:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -90,11 +106,20 @@ class Internet:
 
 
 @pytest.fixture(autouse=True)
-def internet(monkeypatch: pytest.MonkeyPatch) -> Internet:
-    made = Internet()
-    monkeypatch.setattr(tunnel.net.dial, "resolve", made.resolve)
-    monkeypatch.setattr(tunnel.net.dial, "connect", made.connect)
-    return made
+def internet(monkeypatch: pytest.MonkeyPatch) -> Iterator[Internet]:
+    with ExitStack() as stack:
+        silent = stack.enter_context(socket.socket())
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(silent.getsockname())
+        made = Internet(silent.getsockname())
+        monkeypatch.setattr(tunnel.net.dial, "resolve", made.resolve)
+        monkeypatch.setattr(tunnel.net.dial, "connect", made.connect)
+        monkeypatch.setattr(tunnel.net.direct, "connect", made.connect_directly)
+        yield made
 
 
 def request(host: str, port: int, command: int = 1) -> bytes:

@@ -113,6 +113,8 @@ class VirtualSocket:
             self._linger = _LINGER.unpack(value) != (1, 0)
 
     def getsockopt(self, level: int, option: int) -> int:
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            return 0
         assert (level, option) == (socket.SOL_SOCKET, socket.SO_ERROR)
         error, self._error = self._error, 0
         return error
@@ -268,8 +270,8 @@ class Host:
 
     # A poller.
 
-    def add(self, descriptor: int, on_ready: Callable[[int], None]) -> None:
-        self._polled[descriptor] = _Polled(on_ready)
+    def add(self, descriptor: int, on_ready: Callable[[int], None], events: int = 0) -> None:
+        self._polled[descriptor] = _Polled(on_ready, events)
         self._look(descriptor)
 
     def want(self, descriptor: int, events: int) -> None:

@@ -53,7 +53,7 @@ class ProxyClient:
     def __init__(self, settings: ProxyClientSettings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._log = get_logger()
+        self._log = get_logger().bind()  # Once, and not for each line: most of them are below the level.
         self._registry = registry()
         self._metrics = SocksMetrics(self._registry)
         self._handshakes = handshake_histogram(self._registry, "client")

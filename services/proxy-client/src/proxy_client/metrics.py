@@ -22,8 +22,7 @@ class SocksMetrics:
             registry=registry,
             buckets=_HANDSHAKE_BUCKETS_S,
         )
-        for reply in Reply:
-            self._replies.labels(reply.name.lower())
+        self._by_reply = {reply: self._replies.labels(reply.name.lower()) for reply in Reply}
         for cause in Cause:
             if cause is not Cause.NONE:
                 self._failures.labels(cause.label)
@@ -33,5 +32,5 @@ class SocksMetrics:
         if cause is not Cause.NONE:
             self._failures.labels(cause.label).inc()
         if answered:
-            self._replies.labels(cause.reply.name.lower()).inc()
+            self._by_reply[cause.reply].inc()
             self._seconds.observe(seconds)

@@ -38,6 +38,21 @@ class Observer(Protocol):
 class SocksConnection:
     """Implements `TcpEvents` until its request is whole; the relay does from then on."""
 
+    __slots__ = (
+        "_address",
+        "_began_at",
+        "_clock",
+        "_driver",
+        "_handshake",
+        "_observer",
+        "_relay",
+        "_session",
+        "_socket",
+        "_target",
+        "_timer",
+        "_told",
+    )
+
     def __init__(
         self,
         poller: Poller,
@@ -51,7 +66,7 @@ class SocksConnection:
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
-        self._peer = address_text(address)
+        self._address = address
         self._driver = driver
         self._session = session
         self._observer = observer
@@ -62,9 +77,8 @@ class SocksConnection:
         self._relay: Relay | None = None
         self._told = False
         self._timer = poller.loop.call_later(timeout_s, self._timed_out)
-        self._socket = TcpSocket(poller, sock, self, Cause.APPLICATION_RESET)
+        self._socket = TcpSocket(poller, sock, self, Cause.APPLICATION_RESET, reading=True)
         self._socket.read_bytes_max = self._handshake.wanted
-        self._socket.resume_reading()
 
     def abort(self) -> None:
         """The program stops at once."""
@@ -139,4 +153,5 @@ class SocksConnection:
     def _tell(self, cause: Cause, detail: str) -> None:
         self._told = True
         seconds, answered = self._clock() - self._began_at, self._handshake.answered
-        self._observer.handshake_over(self._peer, cause, detail, self._target, seconds, answered=answered)
+        peer = address_text(self._address)
+        self._observer.handshake_over(peer, cause, detail, self._target, seconds, answered=answered)

@@ -51,7 +51,7 @@ class ProxyServer:
     def __init__(self, settings: ProxyServerSettings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
-        self._log = get_logger()
+        self._log = get_logger().bind()  # Once, and not for each line: most of them are below the level.
         self._registry = registry()
         self._metrics = DialMetrics(self._registry)
         self._handshakes = handshake_histogram(self._registry, "server")

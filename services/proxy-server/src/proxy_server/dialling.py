@@ -1,16 +1,19 @@
 """From a request to a relay: dial the target, answer, join the two.
 
 Rules:
-- A dial is bounded in time, and ends at once when its stream does. Its task has one owner: `Dialling`.
+- A dial is bounded in time, and ends at once when its stream does. Each has one owner: `Dialling`.
+- Only a name takes a task; an address takes callbacks, and no turn of the event loop where it is near.
 - The answer does not wait for a byte of the target's (F17); bytes of the client's are held meanwhile, within a window.
 """
 
 import asyncio
 import socket
+import time
 from collections.abc import Callable
 
 from tunnel.errors import Cause
 from tunnel.net.dial import DialError, dial
+from tunnel.net.direct import DirectDial
 from tunnel.net.driver import Driver
 from tunnel.net.egress import EgressPolicy
 from tunnel.net.poller import Poller
@@ -18,7 +21,7 @@ from tunnel.net.relay import Relay
 from tunnel.net.tcp import TcpSocket
 from tunnel.session.events import Dial
 from tunnel.session.server import ServerSession
-from tunnel.target import Target
+from tunnel.target import AddressKind, Target
 
 OnDialled = Callable[[Target, Cause, str, float], None]
 """Target, cause (NONE for success), detail and seconds."""
@@ -46,47 +49,58 @@ class Dialling:
         self._timeout_s = timeout_s
         self._on_dialled = on_dialled
         self._on_closed = on_closed
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._clock = time.monotonic
+        self._dials: dict[_Attempt, DirectDial | asyncio.Task[None]] = {}
 
     def start(self, event: Dial) -> None:
         """A client's request."""
-        relay = Relay(self._driver, event.stream, on_closed=lambda: self._closed(event.stream))
-        task = self._loop.create_task(self._dial(event.target, relay), name=f"dial stream {event.stream}")
-        self._tasks[event.stream] = task
-        task.add_done_callback(lambda done: self._done(event.stream, done))
+        stream, target = event.stream, event.target
+        attempt = _Attempt(target, Relay(self._driver, stream, on_closed=lambda: self._closed(attempt)), self._clock())
+        if target.kind is AddressKind.NAME:
+            task = self._loop.create_task(self._look_up_and_dial(attempt), name=f"dial stream {stream}")
+            task.add_done_callback(_raise_fault)
+            self._dials[attempt] = task
+        else:
+            direct = DirectDial(self._poller, self._timeout_s, lambda outcome: self._over(attempt, outcome))
+            self._dials[attempt] = direct
+            direct.start(target, self._policy)
 
     @property
     def active(self) -> int:
-        return len(self._tasks)
+        return len(self._dials)
 
     def close(self) -> None:
         """Gives up the dials under way."""
-        for task in self._tasks.values():
-            task.cancel()
+        for dialling in self._dials.values():
+            dialling.cancel()
         self._poller.close()
 
-    async def _dial(self, target: Target, relay: Relay) -> None:
-        began_at = self._loop.time()
-        cause, detail = Cause.INTERNAL, Cause.INTERNAL.summary
+    async def _look_up_and_dial(self, attempt: "_Attempt") -> None:
         try:
-            sock = await dial(target, self._policy, timeout_s=self._timeout_s)
-            cause, detail = Cause.NONE, ""
+            sock = await dial(attempt.target, self._policy, timeout_s=self._timeout_s)
         except DialError as error:
-            cause, detail = error.cause, error.detail
-        except asyncio.CancelledError:
-            cause, detail = Cause.CANCELLED, "the stream ended before the dial did"
+            self._over(attempt, error)
+        except Exception:
+            self._over(attempt, DialError(Cause.INTERNAL, Cause.INTERNAL.summary))
             raise
-        finally:
-            self._on_dialled(target, cause, detail, self._loop.time() - began_at)
-            if cause is not Cause.NONE:
-                self._refuse(relay, cause)
-        if cause is Cause.NONE:
-            self._join(sock, relay)
+        else:
+            self._over(attempt, sock)
+
+    def _over(self, attempt: "_Attempt", outcome: socket.socket | DialError) -> None:
+        """A dial ended by itself."""
+        self._dials.pop(attempt, None)
+        seconds = self._clock() - attempt.began_at
+        if isinstance(outcome, DialError):
+            self._on_dialled(attempt.target, outcome.cause, outcome.detail, seconds)
+            self._refuse(attempt.relay, outcome.cause)
+        else:
+            self._on_dialled(attempt.target, Cause.NONE, "", seconds)
+            self._join(outcome, attempt.relay)
 
     def _join(self, sock: socket.socket, relay: Relay) -> None:
         """Success is told only when there is a socket that can be relayed."""
         try:
-            target = TcpSocket(self._poller, sock, relay, Cause.TARGET_RESET)
+            target = TcpSocket(self._poller, sock, relay, Cause.TARGET_RESET, reading=True)
         except Exception:
             sock.close()
             self._refuse(relay, Cause.INTERNAL)
@@ -96,22 +110,34 @@ class Dialling:
         self._driver.wake()
 
     def _refuse(self, relay: Relay, cause: Cause) -> None:
-        if cause is not Cause.CANCELLED:  # There, the session knows already how the stream ended.
-            self._session.refused(relay.stream, cause, Driver.now())
+        self._session.refused(relay.stream, cause, Driver.now())
         relay.close()
         self._driver.wake()
 
-    def _closed(self, stream: int) -> None:
-        """The relay is over: with it a dial that still runs."""
-        task = self._tasks.get(stream)
-        if task is not None and task is not asyncio.current_task():
-            task.cancel()
+    def _closed(self, attempt: "_Attempt") -> None:
+        """The relay is over: with it a dial that still runs. The session knows already how the stream ended."""
+        dialling = self._dials.pop(attempt, None)
+        if dialling is not None:
+            dialling.cancel()
+            detail = "the stream ended before the dial did"
+            self._on_dialled(attempt.target, Cause.CANCELLED, detail, self._clock() - attempt.began_at)
         self._on_closed()
 
-    def _done(self, stream: int, task: asyncio.Task[None]) -> None:
-        del self._tasks[stream]
-        if not task.cancelled() and (error := task.exception()) is not None:
-            raise error  # A fault of ours: for the loop's handler, which logs it.
+
+class _Attempt:
+    """A request whose target is being dialled."""
+
+    __slots__ = ("began_at", "relay", "target")
+
+    def __init__(self, target: Target, relay: Relay, began_at: float) -> None:
+        self.target = target
+        self.relay = relay
+        self.began_at = began_at
+
+
+def _raise_fault(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error  # A fault of ours: for the loop's handler, which logs it.
 
 
 def _bound(sock: socket.socket) -> Target | None:

@@ -18,10 +18,9 @@ class DialMetrics:
         self._seconds = Histogram(
             "tunnel_dial_seconds", "From OPEN to the dial's end", registry=registry, buckets=_DIAL_BUCKETS_S
         )
-        for cause in Cause:
-            self._dials.labels(cause.label)
+        self._by_cause = {cause: self._dials.labels(cause.label) for cause in Cause}
 
     def dialled(self, cause: Cause, seconds: float) -> None:
         """A dial ended."""
-        self._dials.labels(cause.label).inc()
+        self._by_cause[cause].inc()
         self._seconds.observe(seconds)

@@ -78,8 +78,7 @@ async def dial(
     try:
         async with asyncio.timeout(timeout_s):
             found = await _resolve(target, resolver or resolve)
-            allowed = _allowed(target, found, policy)
-            sock = await _connect(allowed, connector or connect)
+            sock = await _connect(allowed(target, found, policy), connector or connect)
     except TimeoutError:
         raise DialError(Cause.DIAL_TIMEOUT, f"no connection within {timeout_s:g} s") from None
     return sock
@@ -97,12 +96,20 @@ async def connect(infos: Sequence[AddrInfoType]) -> socket.socket:
     return await start_connection(infos, happy_eyeballs_delay=HAPPY_EYEBALLS_DELAY_S, interleave=1)
 
 
-async def _resolve(target: Target, resolver: Resolver) -> Sequence[AddrInfoType]:
+def addresses_of(target: Target) -> Sequence[AddrInfoType]:
+    """What there is to connect to without a look-up: nothing for a name."""
     match target.kind:
         case AddressKind.IPV4:
             return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (target.host, target.port))]
         case AddressKind.IPV6:
             return [(socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (target.host, target.port, 0, 0))]
+        case AddressKind.NAME:
+            return []
+
+
+async def _resolve(target: Target, resolver: Resolver) -> Sequence[AddrInfoType]:
+    if known := addresses_of(target):
+        return known
     try:
         found = await resolver(target.host, target.port)
     except socket.gaierror as error:
@@ -115,23 +122,29 @@ async def _resolve(target: Target, resolver: Resolver) -> Sequence[AddrInfoType]
     return found
 
 
-def _allowed(target: Target, found: Sequence[AddrInfoType], policy: EgressPolicy) -> Sequence[AddrInfoType]:
+def allowed(target: Target, found: Sequence[AddrInfoType], policy: EgressPolicy) -> Sequence[AddrInfoType]:
+    """Those that the policy allows, of `found` for `target`. Raises DialError where there are none."""
     if target.port == 0:
         raise DialError(Cause.DIAL_FAILED, "port 0 cannot be connected to")
-    allowed = [info for info in found if policy.allows(_host(info))]
-    if not allowed:
+    chosen = [info for info in found if policy.allows(_host(info))]
+    if not chosen:
         denied = ", ".join(dict.fromkeys(_host(info) for info in found[:ADDRESSES_MAX]))
         raise DialError(Cause.POLICY_DENIED, f"not allowed: {denied}")
-    return allowed[:ADDRESSES_MAX]
+    return chosen[:ADDRESSES_MAX]
 
 
-async def _connect(allowed: Sequence[AddrInfoType], connector: Connector) -> socket.socket:
+def failure(error: OSError | RuntimeError, tried: Sequence[AddrInfoType]) -> DialError:
+    """What a connect that raised `error` comes to."""
+    if isinstance(error, TimeoutError):
+        return DialError(Cause.DIAL_TIMEOUT, "the target's host did not answer")
+    return DialError(_cause(error), _words(error, tried))
+
+
+async def _connect(infos: Sequence[AddrInfoType], connector: Connector) -> socket.socket:
     try:
-        sock = await connector(allowed)
-    except TimeoutError:
-        raise DialError(Cause.DIAL_TIMEOUT, "the target's host did not answer") from None
+        sock = await connector(infos)
     except (OSError, RuntimeError) as error:
-        raise DialError(_cause(error), _words(error, allowed)) from None
+        raise failure(error, infos) from None
     if _meets_itself(sock):
         sock.close()
         raise DialError(Cause.CONNECTION_REFUSED, "nobody listens: the connection met itself")

@@ -9,7 +9,7 @@ Rules:
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol, cast, get_args
 
 from tunnel.errors import Cause
 from tunnel.net.udp import Batch, UdpEndpoint
@@ -28,6 +28,9 @@ ConnectionEvent = (
     | events.GoAwayReceived
     | events.Rescued
 )
+
+
+_STREAM_EVENTS: Final = frozenset(get_args(StreamEvent))
 
 
 class StreamHandler(Protocol):
@@ -140,12 +143,12 @@ class Driver:
 
     def _dispatch(self, event: events.Event) -> None:
         try:
-            if isinstance(event, StreamEvent):
-                self._dispatch_to_stream(event)
+            if type(event) in _STREAM_EVENTS:
+                self._dispatch_to_stream(cast(StreamEvent, event))
             elif isinstance(event, events.Dial):
                 self._on_dial(event)
             else:
-                self._on_connection_event(event)
+                self._on_connection_event(cast(ConnectionEvent, event))
         except Exception as error:
             self._on_fault(error)
             if isinstance(event, StreamEvent | events.Dial):

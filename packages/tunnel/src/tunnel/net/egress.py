@@ -12,6 +12,7 @@ versions. A NAT64 prefix of a network's own (RFC 6052 section 2.2) cannot be rec
 import socket
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Self
 
@@ -55,6 +56,9 @@ _NAT64: Final = IPv6Network("64:ff9b::/96")
 
 OWN: Final = "own"
 
+# Addresses whose text was read, and looked up in the tables above: what does not depend on a policy. Some 300 KiB.
+_REMEMBERED: Final = 1024
+
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
@@ -80,7 +84,7 @@ class EgressPolicy:
     def allows(self, host: str) -> bool:
         """Whether `host`, an address in text (IPv6 perhaps with a zone), may be connected to."""
         try:
-            address = _effective(ip_address(host.partition("%")[0]))
+            address = _read(host)
         except ValueError:
             return False
         if _is_public(address) or any(address in network for network in self.allow):
@@ -88,8 +92,10 @@ class EgressPolicy:
         return self.allow_own and _is_own(address)
 
 
-def _effective(address: IPAddress) -> IPAddress:
+@lru_cache(_REMEMBERED)
+def _read(host: str) -> IPAddress:
     """The IPv4 address that an IPv6 address stands for, where it does (RFC 4291 section 2.5.5.2, RFC 6052)."""
+    address = ip_address(host.partition("%")[0])
     if isinstance(address, IPv4Address):
         return address
     if address in _NAT64:
@@ -97,6 +103,7 @@ def _effective(address: IPAddress) -> IPAddress:
     return address.ipv4_mapped or address
 
 
+@lru_cache(_REMEMBERED)
 def _is_public(address: IPAddress) -> bool:
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _NOT_PUBLIC_V4)

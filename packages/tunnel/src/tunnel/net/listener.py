@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
+from tunnel.net.tcp import configure
+
 BACKLOG: Final = 1024
 ACCEPTS_A_TURN_MAX: Final = 64
 BACK_OFF_MIN_S: Final = 0.05
@@ -43,6 +45,7 @@ class TcpListener:
         self._back_off_s = 0.0
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
+        configure(sock)
         sock.listen(BACKLOG)
         self.address: tuple[Any, ...] = sock.getsockname()
         self.resume()

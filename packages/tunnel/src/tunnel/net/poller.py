@@ -32,12 +32,12 @@ class Poller:
         self._callbacks: dict[int, Callable[[int], None]] = {}
         loop.add_reader(self._epoll.fileno(), self._ready)
 
-    def add(self, fd: int, on_ready: Callable[[int], None]) -> None:
-        """Calls `on_ready` with the events; until `want` says more, that is ERROR and HANG_UP only, once each.
+    def add(self, fd: int, on_ready: Callable[[int], None], events: int = 0) -> None:
+        """Calls `on_ready` with the events wanted, as `want` does; with none that is ERROR and HANG_UP only, once each.
 
         An event may be a false alarm (of a descriptor with the same number before), so it is a hint to try.
         """
-        self._epoll.register(fd, select.EPOLLET)
+        self._epoll.register(fd, events or select.EPOLLET)
         self._callbacks[fd] = on_ready
 
     def want(self, fd: int, events: int) -> None:

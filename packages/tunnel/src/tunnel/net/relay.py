@@ -31,6 +31,25 @@ class Relay:
     `on_replied` gets the answer to a client's request. `on_closed` is called once, when the relay is over.
     """
 
+    __slots__ = (
+        "_discarding",
+        "_driver",
+        "_early",
+        "_early_end",
+        "_eof_read",
+        "_foreign_bytes",
+        "_on_closed",
+        "_on_replied",
+        "_over",
+        "_read_over",
+        "_session",
+        "_socket",
+        "_undelivered_bytes",
+        "_unsent",
+        "_write_over",
+        "stream",
+    )
+
     def __init__(
         self,
         driver: Driver,

@@ -18,8 +18,6 @@ import asyncio
 import errno
 import socket
 import struct
-from collections import deque
-from itertools import islice
 from typing import Final, Protocol
 
 from tunnel.errors import Cause, cause_of_socket_error
@@ -68,10 +66,29 @@ class TcpEvents(Protocol):
 
 
 class TcpSocket:
-    """Owns `sock` (connected, non-blocking) from here on. Reading begins with `resume_reading`.
+    """Owns `sock` (connected, non-blocking) from here on. Reading begins with `resume_reading`, or at once.
 
     `on_reset` is the cause that a reset by this peer stands for. A reset is noticed while nothing is read as well.
     """
+
+    __slots__ = (
+        "_closed",
+        "_eof",
+        "_events",
+        "_fd",
+        "_finishing",
+        "_flush_scheduled",
+        "_on_reset",
+        "_pending",
+        "_pending_bytes_max",
+        "_poller",
+        "_reading",
+        "_socket",
+        "_write_ended",
+        "_writer_armed",
+        "pending_bytes",
+        "read_bytes_max",
+    )
 
     def __init__(
         self,
@@ -80,27 +97,28 @@ class TcpSocket:
         events: TcpEvents,
         on_reset: Cause,
         *,
+        reading: bool = False,
         pending_bytes_max: int = PENDING_BYTES_MAX,
     ) -> None:
         self.pending_bytes = 0
-        # The owner may lower it at any time, to at least 1: a single read gives no more than that.
+        # The owner may change it at any time, to between 1 and READ_BYTES_MAX: a single read gives no more than that.
         self.read_bytes_max = READ_BYTES_MAX
         self._poller = poller
         self._socket = sock
         self._fd = sock.fileno()
         self._events = events
         self._on_reset = on_reset
-        self._pending: deque[bytes | memoryview] = deque()
+        self._pending: list[bytes | memoryview] = []
         self._pending_bytes_max = pending_bytes_max
-        self._reading = False
+        self._reading = reading
         self._writer_armed = False
         self._flush_scheduled = False
         self._finishing = False
         self._write_ended = False  # SHUT_WR is out, or the peer takes no more.
         self._eof = False
         self._closed = False
-        _configure(sock)
-        poller.add(self._fd, self._ready)
+        configure(sock)
+        poller.add(self._fd, self._ready, READABLE if reading else 0)
 
     @property
     def closed(self) -> bool:
@@ -149,7 +167,7 @@ class TcpSocket:
             # The owner may have paused or closed in the callback. (recv(0) would look like the end.)
             if not self._reading:
                 return
-            size = max(1, min(self.read_bytes_max, READ_BYTES_MAX))
+            size = self.read_bytes_max or 1
             try:
                 data = self._socket.recv(size)
             except (BlockingIOError, InterruptedError):
@@ -220,15 +238,18 @@ class TcpSocket:
 
     def _send_pending(self) -> tuple[int, OSError | None]:
         """Offers what is pending; returns the bytes taken and the error that stopped it, if one did."""
-        taken = 0
+        taken, pending = 0, self._pending
         try:
             for _ in range(SENDS_A_TURN_MAX):
-                if not self._pending:
+                if not pending:
                     break
-                chunks = list(islice(self._pending, CHUNKS_A_SEND_MAX))
-                count = self._socket.sendmsg(chunks) if len(chunks) > 1 else self._socket.send(chunks[0])
+                if len(pending) == 1:
+                    count, offered = self._socket.send(pending[0]), 1
+                else:
+                    chunks = pending[:CHUNKS_A_SEND_MAX]
+                    count, offered = self._socket.sendmsg(chunks), len(chunks)
                 taken += count
-                if not self._drop(count, len(chunks)):
+                if not self._drop(count, offered):
                     break
         except (BlockingIOError, InterruptedError):
             pass
@@ -239,15 +260,14 @@ class TcpSocket:
     def _drop(self, count: int, chunks: int) -> bool:
         """Takes `count` bytes off the front of what is pending; returns whether all `chunks` offered are gone."""
         self.pending_bytes -= count
-        for _ in range(chunks):
-            chunk = self._pending[0]
-            if count < len(chunk):
-                if count:
-                    self._pending[0] = memoryview(chunk)[count:]
-                return False
-            count -= len(chunk)
-            self._pending.popleft()
-        return True
+        pending, gone = self._pending, 0
+        while gone < chunks and count >= len(pending[gone]):
+            count -= len(pending[gone])
+            gone += 1
+        del pending[:gone]
+        if gone < chunks and count:
+            pending[0] = memoryview(pending[0])[count:]
+        return gone == chunks
 
     def _arm_writer(self, wanted: bool) -> None:
         if wanted != self._writer_armed:
@@ -273,6 +293,8 @@ class TcpSocket:
         For the last words to a peer that may still be sending: closed at once, the kernel would answer its bytes
         with a reset, and that may overtake the words (F22). After `linger_s` it is closed anyway.
         """
+        if self._eof and self._write_ended:
+            self.close()
         if not self._closed:
             self._events = _Farewell(self, self._poller.loop.call_later(linger_s, self.close))
             self.read_bytes_max = READ_BYTES_MAX  # What is thrown away needs no small portions.
@@ -386,12 +408,15 @@ class _Farewell(_Nobody):
         self._leaving.close()
 
 
-def _configure(sock: socket.socket) -> None:
+def configure(sock: socket.socket) -> None:
+    """Sets the options of a connection; on a listener, those of all its connections, which inherit them."""
+    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        return  # By inheritance: one system call in place of six.
     # Until our end is out, whatever closes the connection shall reset it.
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
     # Endings and answers must not wait for more bytes to share a segment with (Nagle).
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, KEEPALIVE_PROBES)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -77,6 +77,8 @@ class Handshake:
     it, method 2 (user name and password) is the only one accepted, without it method 0 (none) is.
     """
 
+    __slots__ = ("_buffer", "_check_credentials", "_early_taken", "_user", "answered", "state")
+
     def __init__(self, check_credentials: CheckCredentials | None = None) -> None:
         self.state = State.GREETING
         self.answered = False
@@ -85,11 +87,6 @@ class Handshake:
         self._buffer = bytearray()
         self._early_taken = 0
         self._user: str | None = None
-        self._parsers: dict[State, Callable[[], list[Event] | None]] = {
-            State.GREETING: self._greeting,
-            State.CREDENTIALS: self._credentials,
-            State.REQUEST: self._request,
-        }
 
     @property
     def wanted(self) -> int:
@@ -104,19 +101,19 @@ class Handshake:
         if self.state is State.CLOSED:
             return events
         self._buffer += data
-        while (parse := self._parsers.get(self.state)) and (step := parse()) is not None:
+        while (parse := _PARSERS.get(self.state)) and (step := parse(self)) is not None:
             events += step
         return events
 
     def receive_eof(self) -> list[Event]:
         """The client has sent its last byte. Behind a whole request that is a half-close: nothing happens here."""
-        if self.state not in self._parsers:
+        if self.state not in _PARSERS:
             return []
         return self._abandon(Cause.SOCKS_TRUNCATED, "left before")
 
     def timed_out(self) -> list[Event]:
         """The owner's handshake timer fired. Once the request is whole the timer is none of this machine's."""
-        if self.state not in self._parsers:
+        if self.state not in _PARSERS:
             return []
         return self._abandon(Cause.SOCKS_TIMEOUT, "took too long with")
 
@@ -253,6 +250,13 @@ class Handshake:
         taken = bytes(self._buffer[:count])
         del self._buffer[:count]
         return taken
+
+
+_PARSERS: Final[dict[State, Callable[[Handshake], list[Event] | None]]] = {
+    State.GREETING: Handshake._greeting,
+    State.CREDENTIALS: Handshake._credentials,
+    State.REQUEST: Handshake._request,
+}
 
 
 def _target(kind: int, packed: bytes, port: int) -> Target:
