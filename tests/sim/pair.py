@@ -48,6 +48,8 @@ class Side:
         self.streams_available = 0
         self.reading = True
         """Whether what arrives is consumed at once."""
+        self.ignores_unfinished = False
+        """Whether ends of connections that never were complete, which a server reports too, are nobody's business."""
         self.on_event: Callable[[Event], None] = lambda event: None
         self._outbox: dict[int, tuple[bytes, bool]] = {}
         self._unread: dict[int, int] = {}
@@ -114,6 +116,8 @@ class Side:
     def work(self, now: float) -> None:
         while (happened := self.engine.poll_event()) is not None:
             connection, event = happened
+            if self.ignores_unfinished and isinstance(event, Closed) and connection != self.connection:
+                continue
             self.connection = self.connection or connection
             assert connection == self.connection, "an event of a connection that nobody made"
             assert self.closed is None, f"{event} came after {self.closed}"

@@ -1,29 +1,27 @@
 """The engines that the contract of the port is checked on: each test here runs on each of them."""
 
 from random import Random
+from types import ModuleType
 from typing import Protocol
 
 import pytest
-from tests.sim.engines import PAIRINGS, Engines, engines_of, make_certificate
+from tests.sim import engines as sim_engines
+from tests.sim.engines import Engines, engines_of, make_certificate
 from tests.sim.model_connection import Faults
 from tests.sim.network import Link
 from tests.sim.pair import Pair
-
-from tunnel.engine.settings import KIB, EngineLimits, ServerTls
-
-SMALL = EngineLimits(
-    stream_window_floor_bytes=64 * KIB,
-    stream_window_cap_bytes=64 * KIB,
-    send_cap_bytes=128 * KIB,
-    control_window_bytes=16 * KIB,
-    max_streams=16,
-    greeting_streams=4,
-    greeting_credit_bytes=128 * KIB,
+from tests.unit.tunnel.engine.harness import (
+    ADAPTERS,
+    CLEAN,
+    PAIRINGS,
+    SMALL,
+    Certificates,
+    MakeRealPair,
+    adapter_of,
+    make_certificates,
 )
-"""Windows that do not grow, small enough to be filled in no time."""
 
-
-CLEAN = Link()
+from tunnel.engine.settings import EngineLimits, ServerTls
 
 
 class MakePair(Protocol):
@@ -37,7 +35,7 @@ def server_tls(tmp_path_factory: pytest.TempPathFactory) -> ServerTls:
     return make_certificate(tmp_path_factory.mktemp("certificate"))
 
 
-@pytest.fixture(params=PAIRINGS)
+@pytest.fixture(params=sim_engines.PAIRINGS)
 def engines(request: pytest.FixtureRequest, server_tls: ServerTls) -> Engines:
     return engines_of(request.param, server_tls, Faults())
 
@@ -55,3 +53,26 @@ def make_pair(engines: Engines) -> MakePair:
 def pair(make_pair: MakePair) -> Pair:
     """Connected and accepted, across a clean path of 40 ms."""
     return make_pair().connect()
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(params=ADAPTERS)
+def adapter(request: pytest.FixtureRequest) -> ModuleType:
+    """One engine's module."""
+    return adapter_of(request.param)
+
+
+@pytest.fixture(params=PAIRINGS)
+def make_real_pair(request: pytest.FixtureRequest, certificates: Certificates) -> MakeRealPair:
+    """For what the model of the simulation does not have: TLS, packets, addresses of strangers."""
+    return MakeRealPair.of(certificates, request.param)
+
+
+@pytest.fixture
+def real_pair(make_real_pair: MakeRealPair) -> Pair:
+    """Connected and accepted, across a clean path of 40 ms."""
+    return make_real_pair().connect()

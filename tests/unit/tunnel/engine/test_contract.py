@@ -7,7 +7,8 @@ from random import Random
 import pytest
 from tests.sim.network import Link
 from tests.sim.pair import CLIENT, Pair
-from tests.unit.tunnel.engine.conftest import SMALL, MakePair
+from tests.unit.tunnel.engine.conftest import MakePair
+from tests.unit.tunnel.engine.harness import SMALL
 
 from tunnel.engine.port import CONTROL_STREAM, Closed, Connected, Data, Event, Writable
 from tunnel.engine.settings import KIB, EngineLimits

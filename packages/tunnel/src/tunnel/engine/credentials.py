@@ -6,15 +6,20 @@ Rules:
 """
 
 import ipaddress
+import re
 import ssl
+import warnings
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from cryptography.x509 import Certificate, load_pem_x509_certificates
+from cryptography.utils import CryptographyDeprecationWarning
+from cryptography.x509 import Certificate, load_pem_x509_certificate, load_pem_x509_certificates
 
 from tunnel.engine.settings import ClientTls, ServerTls, TlsFileError
 
 PIN_BYTES = 32
+
+_PEM_CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
 def read(file: Path) -> bytes:
@@ -74,10 +79,19 @@ def system_authorities() -> list[Certificate]:
     files = [Path(places.cafile)] if places.cafile else []
     if not files and places.capath:
         files = [file for file in sorted(Path(places.capath).iterdir()) if file.suffix in (".crt", ".pem")]
-    found: dict[bytes, Certificate] = {}
-    for file in files:
-        try:
-            found |= {one.tbs_certificate_bytes: one for one in certificates(file)}
-        except TlsFileError:
-            continue  # A directory of the system's may hold anything.
-    return list(found.values())
+    return list({one.tbs_certificate_bytes: one for file in files for one in _readable(file)}.values())
+
+
+def _readable(file: Path) -> list[Certificate]:
+    """Those that can be used: the system's files may hold anything, and the others must not suffer for it."""
+    found = []
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", CryptographyDeprecationWarning
+        )  # Old authorities break rules that came after them.
+        for pem in _PEM_CERTIFICATE.findall(file.read_bytes() if file.is_file() else b""):
+            try:
+                found.append(load_pem_x509_certificate(pem))
+            except ValueError:
+                continue
+    return found

@@ -1,21 +1,16 @@
-"""Fixtures of the aioquic engine's tests."""
+"""Fixtures of the aioquic engine's tests: both sides are aioquic's."""
 
 import pytest
 from tests.sim.pair import Pair
-from tests.unit.tunnel.engine.aioquic.harness import Certificates, MakePair, make_certificates
-
-
-@pytest.fixture(scope="session")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("certificates"))
+from tests.unit.tunnel.engine.harness import Certificates, MakeRealPair
 
 
 @pytest.fixture
-def make_pair(certificates: Certificates) -> MakePair:
-    return MakePair(certificates)
+def make_pair(certificates: Certificates) -> MakeRealPair:
+    return MakeRealPair.of(certificates, "aioquic")
 
 
 @pytest.fixture
-def pair(make_pair: MakePair) -> Pair:
+def pair(make_pair: MakeRealPair) -> Pair:
     """Connected and accepted, across a clean path of 40 ms."""
     return make_pair().connect()

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.sim.network import Link
 from tests.sim.pair import CLIENT, SERVER, Pair
-from tests.unit.tunnel.engine.aioquic.harness import CODE, MakePair, endpoint, quic, with_limits
+from tests.unit.tunnel.engine.aioquic.harness import endpoint, quic
+from tests.unit.tunnel.engine.harness import CODE, MakeRealPair, with_limits
 
 from tunnel.engine.aioquic.endpoint import MAX_SEGMENTS, MAX_TRANSMIT_BYTES, coalesce, split
 from tunnel.engine.port import CONTROL_STREAM, Address, Connected, Data, Transmit
@@ -62,7 +63,7 @@ def test_a_buffer_is_split_as_the_kernel_says(segment_size: int, expected: list[
 
 
 @pytest.fixture
-def wide(make_pair: MakePair) -> Pair:
+def wide(make_pair: MakeRealPair) -> Pair:
     """Windows, caps and a path that let many datagrams out at once."""
     limits = with_limits(stream_window_floor_bytes=1 * MIB, stream_window_cap_bytes=1 * MIB, send_cap_bytes=1 * MIB)
     pair = make_pair(limits, Link(delay_s=0.005)).connect()
@@ -147,7 +148,7 @@ def test_what_nobody_has_polled_yet_is_not_reported_after_stop(wide: Pair) -> No
     assert left == [Data(other, b"x", False)] * 3
 
 
-def test_datagrams_of_several_connections_in_one_buffer_find_their_way(make_pair: MakePair) -> None:
+def test_datagrams_of_several_connections_in_one_buffer_find_their_way(make_pair: MakeRealPair) -> None:
     pair = make_pair()
     client, server, now = endpoint(pair.client), endpoint(pair.server), pair.world.now
     for _ in range(3):
@@ -203,7 +204,7 @@ def test_with_something_to_transmit_the_timer_is_due(wide: Pair) -> None:
 
 
 @pytest.mark.failure("F21")
-def test_a_limit_that_cannot_be_told_yet_does_not_keep_the_endpoint_busy(make_pair: MakePair) -> None:
+def test_a_limit_that_cannot_be_told_yet_does_not_keep_the_endpoint_busy(make_pair: MakeRealPair) -> None:
     """Streams end while the congestion window is full: MAX_STREAMS waits, `poll_transmit` comes back all the same."""
     pair = make_pair().connect()
     assert pair.client.open() == CONTROL_STREAM

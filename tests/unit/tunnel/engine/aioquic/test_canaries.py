@@ -15,7 +15,8 @@ from aioquic.quic.stream import QuicStream
 from aioquic.tls import Epoch
 from tests.sim.network import Link
 from tests.sim.pair import Pair
-from tests.unit.tunnel.engine.aioquic.harness import CODE, SMALL, MakePair, quic
+from tests.unit.tunnel.engine.aioquic.harness import quic
+from tests.unit.tunnel.engine.harness import CODE, SMALL, MakeRealPair
 
 from tunnel.engine.aioquic import connection
 from tunnel.engine.aioquic.connection import Connection
@@ -176,7 +177,7 @@ class TestOverrides:
 
 class TestBehaviour:
     def test_keys_are_changed_in_time_and_nothing_is_lost_for_good(
-        self, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+        self, make_pair: MakeRealPair, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(connection, "KEY_UPDATE_PACKETS", 150)
         pair = make_pair(link=Link(delay_s=0.01, reorder=0.05)).connect()
@@ -216,7 +217,7 @@ class TestBehaviour:
         assert pair.server.resets == {}
         assert quic(pair.client)._streams[stream].sender.is_finished
 
-    def test_a_lost_limit_is_told_again(self, make_pair: MakePair) -> None:
+    def test_a_lost_limit_is_told_again(self, make_pair: MakeRealPair) -> None:
         """`sent` and `max_stream_data_local_sent` go back to 0 when the frame that told them was lost."""
         pair = make_pair(link=Link(loss=0.3)).connect()
         stream = pair.client.open()
@@ -238,7 +239,7 @@ class TestBehaviour:
         pair.server.receive(packet, len(packet), ("192.0.2.1", 50_000), pair.world.now + 1)
         assert (server.packets_received, server.last_received_at) == before
 
-    def test_lost_packets_are_counted_and_probes_are_not(self, make_pair: MakePair) -> None:
+    def test_lost_packets_are_counted_and_probes_are_not(self, make_pair: MakeRealPair) -> None:
         clean = make_pair(link=Link()).connect()
         clean.client.write(clean.client.open(), bytes(60_000))
         clean.run(5)

@@ -3,14 +3,8 @@
 import pytest
 from tests.sim.network import Link
 from tests.sim.pair import SERVER, Pair
-from tests.unit.tunnel.engine.aioquic.harness import (
-    MakePair,
-    assert_empty,
-    endpoint,
-    ignore_unfinished,
-    quic,
-    with_limits,
-)
+from tests.unit.tunnel.engine.aioquic.harness import endpoint, quic
+from tests.unit.tunnel.engine.harness import MakeRealPair, assert_empty, with_limits
 
 from tunnel.engine.aioquic.client import ClientEndpoint
 from tunnel.engine.port import Address, Connected, Transmit
@@ -48,20 +42,20 @@ def assert_carries(pair: Pair) -> None:
     ],
 )
 def test_datagrams_are_as_large_as_the_path_within_the_bounds(
-    make_pair: MakePair, mtu: int | None, expected: int
+    make_pair: MakeRealPair, mtu: int | None, expected: int
 ) -> None:
     pair = make_pair(path_mtu=lambda address: mtu).connect()
     assert sizes(pair) == (expected, expected)
     assert_carries(pair)
 
 
-def test_ipv6_has_longer_headers(make_pair: MakePair) -> None:
+def test_ipv6_has_longer_headers(make_pair: MakeRealPair) -> None:
     client = endpoint(make_pair(path_mtu=lambda address: 1500).client)
     assert isinstance(client, ClientEndpoint)
     assert client._datagram_bytes(("2001:db8::1", 4433, 0, 0)) == 1452
 
 
-def test_the_path_asked_for_is_the_one_to_the_server(make_pair: MakePair) -> None:
+def test_the_path_asked_for_is_the_one_to_the_server(make_pair: MakeRealPair) -> None:
     asked: list[Address] = []
 
     def path_mtu(address: Address) -> int:
@@ -74,10 +68,10 @@ def test_the_path_asked_for_is_the_one_to_the_server(make_pair: MakePair) -> Non
 
 @pytest.mark.parametrize("carried", [1472, 1471, 1300, 1200])
 def test_where_the_path_loses_large_datagrams_the_handshake_starts_over_small(
-    make_pair: MakePair, carried: int
+    make_pair: MakeRealPair, carried: int
 ) -> None:
     pair = make_pair(path_mtu=lambda address: 1500, link=Link(mtu_bytes=carried))
-    ignore_unfinished(pair.server)
+    pair.server.ignores_unfinished = True
     started = pair.world.now
     pair.connect()
     expected = 1472 if carried >= 1472 else 1200
@@ -92,7 +86,7 @@ def test_where_the_path_loses_large_datagrams_the_handshake_starts_over_small(
     assert_empty(endpoint(pair.server))
 
 
-def test_where_only_the_way_back_is_narrow_it_starts_over_too(make_pair: MakePair) -> None:
+def test_where_only_the_way_back_is_narrow_it_starts_over_too(make_pair: MakeRealPair) -> None:
     pair = make_pair(path_mtu=lambda address: 9000)
     send = pair.world.network.send
 
@@ -101,7 +95,7 @@ def test_where_only_the_way_back_is_narrow_it_starts_over_too(make_pair: MakePai
         send(transmit, own, now)
 
     pair.world.network.send = narrow_way_back  # type: ignore[method-assign]
-    ignore_unfinished(pair.server)
+    pair.server.ignores_unfinished = True
     started = pair.world.now
     pair.connect()
     assert pair.world.now - started < 1.35, "small answers say that the server is there: no need to ask"
@@ -111,14 +105,14 @@ def test_where_only_the_way_back_is_narrow_it_starts_over_too(make_pair: MakePai
     assert_carries(pair)
 
 
-def test_the_server_takes_no_more_than_its_own_cap(make_pair: MakePair) -> None:
+def test_the_server_takes_no_more_than_its_own_cap(make_pair: MakeRealPair) -> None:
     pair = make_pair(path_mtu=lambda address: 9000, server_limits=with_limits(datagram_cap_bytes=4096)).connect()
     assert sizes(pair) == (8972, 4096)
     assert_carries(pair)
 
 
 @pytest.mark.parametrize("back_after_s", [0.5, 1.1, 1.7, 2.5, 3.5])
-def test_a_server_that_was_only_away_gets_large_datagrams(make_pair: MakePair, back_after_s: float) -> None:
+def test_a_server_that_was_only_away_gets_large_datagrams(make_pair: MakeRealPair, back_after_s: float) -> None:
     """A client that starts before its server must not stay small for it."""
     pair = make_pair(with_limits(handshake_timeout_s=10), path_mtu=lambda address: 1500)
     pair.world.network.unreachable.add(SERVER)
@@ -127,7 +121,7 @@ def test_a_server_that_was_only_away_gets_large_datagrams(make_pair: MakePair, b
     assert sizes(pair) == (1472, 1472)
 
 
-def test_a_server_that_is_away_is_given_up_in_time_all_the_same(make_pair: MakePair) -> None:
+def test_a_server_that_is_away_is_given_up_in_time_all_the_same(make_pair: MakeRealPair) -> None:
     pair = make_pair(path_mtu=lambda address: 1500)
     pair.world.network.unreachable.add(SERVER)
     started = pair.world.now
@@ -140,13 +134,13 @@ def test_a_server_that_is_away_is_given_up_in_time_all_the_same(make_pair: MakeP
     assert_empty(endpoint(pair.client))
 
 
-def test_a_slow_path_that_carries_large_datagrams_connects_all_the_same(make_pair: MakePair) -> None:
+def test_a_slow_path_that_carries_large_datagrams_connects_all_the_same(make_pair: MakeRealPair) -> None:
     """A round trip longer than the probe's patience."""
     pair = make_pair(path_mtu=lambda address: 1500, link=Link(delay_s=0.55)).connect()
     assert sizes(pair)[0] == 1472
 
 
-def test_loss_alone_does_not_make_datagrams_small(make_pair: MakePair) -> None:
+def test_loss_alone_does_not_make_datagrams_small(make_pair: MakeRealPair) -> None:
     small = 0
     for seed in range(30):
         pair = make_pair(path_mtu=lambda address: 1500, link=Link(loss=0.1), seed=seed).connect()

@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 from tests.sim.network import Link
 from tests.sim.pair import Pair, Side
-from tests.unit.tunnel.engine.aioquic.harness import CODE, SMALL, MakePair, quic, with_limits
+from tests.unit.tunnel.engine.aioquic.harness import quic
+from tests.unit.tunnel.engine.harness import CODE, SMALL, MakeRealPair, with_limits
 
 from tunnel.engine.port import CONTROL_STREAM, Data, Event, Reset, Writable
 from tunnel.engine.settings import KIB, MIB, EngineLimits
@@ -46,7 +47,7 @@ class TestWindow:
     @pytest.mark.failure("F09")
     @pytest.mark.parametrize("megabytes", [1, 8])
     def test_the_sender_stalls_at_exactly_the_window_then_everything_arrives(
-        self, make_pair: MakePair, megabytes: int
+        self, make_pair: MakeRealPair, megabytes: int
     ) -> None:
         pair = make_pair(EngineLimits(stream_window_cap_bytes=256 * KIB), FAST).connect()
         stream, body = pair.client.open(), payload(megabytes * MIB)
@@ -65,7 +66,7 @@ class TestWindow:
         assert pair.server.received[stream] == body
         assert peak <= 256 * KIB
 
-    def test_a_slow_reader_gets_it_byte_exact_and_never_more_than_its_window(self, make_pair: MakePair) -> None:
+    def test_a_slow_reader_gets_it_byte_exact_and_never_more_than_its_window(self, make_pair: MakeRealPair) -> None:
         pair = make_pair(link=Link(delay_s=0.005, loss=0.02, reorder=0.1)).connect()
         stream, body = pair.client.open(), payload(10 * WINDOW)
         pair.server.reading = False
@@ -102,7 +103,9 @@ class TestWindow:
         pair.run(2)
         assert len(pair.server.received[stream]) == WINDOW + WINDOW // 4
 
-    def test_a_window_grows_for_a_reader_that_keeps_up_and_comes_back_to_the_budget(self, make_pair: MakePair) -> None:
+    def test_a_window_grows_for_a_reader_that_keeps_up_and_comes_back_to_the_budget(
+        self, make_pair: MakeRealPair
+    ) -> None:
         limits = with_limits(stream_window_cap_bytes=8 * WINDOW, send_cap_bytes=1 * MIB)
         pair = make_pair(limits, Link(delay_s=0.05)).connect()
         budget = quic(pair.server)._budget
@@ -116,7 +119,7 @@ class TestWindow:
         assert budget.left_bytes == before
         assert quic(pair.server)._credit.growth_bytes == 0
 
-    def test_growth_comes_back_when_the_connection_is_lost(self, make_pair: MakePair) -> None:
+    def test_growth_comes_back_when_the_connection_is_lost(self, make_pair: MakeRealPair) -> None:
         limits = with_limits(stream_window_cap_bytes=8 * WINDOW, send_cap_bytes=1 * MIB)
         pair = make_pair(limits, Link(delay_s=0.05)).connect()
         budget = quic(pair.server)._budget
@@ -127,7 +130,7 @@ class TestWindow:
         pair.until(lambda: pair.server.closed is not None)
         assert budget.left_bytes == before
 
-    def test_without_a_budget_it_is_slower_but_arrives(self, make_pair: MakePair) -> None:
+    def test_without_a_budget_it_is_slower_but_arrives(self, make_pair: MakeRealPair) -> None:
         limits = with_limits(stream_window_cap_bytes=8 * WINDOW, window_budget_bytes=0)
         pair = make_pair(limits, Link(delay_s=0.05)).connect()
         stream = pair.client.open()
@@ -138,7 +141,7 @@ class TestWindow:
 
 class TestStarvation:
     @pytest.mark.failure("F11")
-    def test_all_streams_but_one_stall_and_the_last_has_full_speed(self, make_pair: MakePair) -> None:
+    def test_all_streams_but_one_stall_and_the_last_has_full_speed(self, make_pair: MakeRealPair) -> None:
         pair = make_pair(link=FAST).connect()
         open_control(pair)
         stalled = [pair.client.open() for _ in range(SMALL.max_streams - 2)]
@@ -153,7 +156,7 @@ class TestStarvation:
         assert pair.until_ended(pair.server, free, 3) == payload(50 * WINDOW)
 
     @pytest.mark.failure("F11")
-    def test_the_control_stream_is_never_out_of_credit(self, make_pair: MakePair) -> None:
+    def test_the_control_stream_is_never_out_of_credit(self, make_pair: MakeRealPair) -> None:
         pair = make_pair(link=FAST).connect()
         open_control(pair)
         pair.server.reading = False
@@ -164,7 +167,7 @@ class TestStarvation:
         pair.until_received(pair.server, CONTROL_STREAM, SMALL.control_window_bytes + 5)
 
     @pytest.mark.failure("F15")
-    def test_streams_that_ended_unread_hold_their_place(self, make_pair: MakePair) -> None:
+    def test_streams_that_ended_unread_hold_their_place(self, make_pair: MakeRealPair) -> None:
         """Else each would leave a window of bytes behind and make room for another one."""
         pair = make_pair(link=FAST).connect()
         open_control(pair)
@@ -204,7 +207,7 @@ class TestStarvation:
         assert pair.world.now - finished_at < 0.09
 
     @pytest.mark.failure("F15")
-    def test_room_is_told_when_streams_are_opened_too_and_not_only_when_they_end(self, make_pair: MakePair) -> None:
+    def test_room_is_told_when_streams_are_opened_too_and_not_only_when_they_end(self, make_pair: MakeRealPair) -> None:
         """MAX_STREAMS goes out in batches; what was too little to tell becomes enough while the rest is used up."""
         pair = make_pair(link=FAST).connect()
         for stream in [pair.client.open() for _ in range(4)]:
@@ -223,7 +226,7 @@ class TestAborted:
     @pytest.mark.failure("F20")
     @pytest.mark.parametrize("how", ["reset", "stop"])
     def test_f12_100_000_aborted_streams_leave_full_credit_and_no_trace(
-        self, make_pair: MakePair, how: str, capsys: pytest.CaptureFixture[str]
+        self, make_pair: MakeRealPair, how: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
         pair = make_pair(with_limits(max_streams=128, stream_window_floor_bytes=16 * KIB), FAST).connect()
         open_control(pair)
@@ -254,7 +257,7 @@ class TestAborted:
 
     @pytest.mark.failure("F12")
     @pytest.mark.parametrize("seed", range(5))
-    def test_bytes_behind_a_gap_are_credited_once(self, make_pair: MakePair, seed: int) -> None:
+    def test_bytes_behind_a_gap_are_credited_once(self, make_pair: MakeRealPair, seed: int) -> None:
         """Lost packets leave bytes that arrived out of order and are never delivered."""
         pair = make_pair(with_limits(max_streams=200), Link(delay_s=0.01, loss=0.2, reorder=0.2), seed).connect()
         pair.until(lambda: quic(pair.client)._remote_max_streams_bidi == 200)
@@ -380,7 +383,7 @@ class TestEndings:
 
 class TestSendCap:
     @pytest.mark.failure("F10")
-    def test_streams_share_the_cap_in_turn(self, make_pair: MakePair) -> None:
+    def test_streams_share_the_cap_in_turn(self, make_pair: MakeRealPair) -> None:
         limits = with_limits(max_streams=32, stream_window_floor_bytes=1 * MIB, stream_window_cap_bytes=1 * MIB)
         pair = make_pair(limits, Link(delay_s=0.02)).connect()
         open_control(pair)
@@ -393,7 +396,7 @@ class TestSendCap:
         assert shares[0] > 0.6 * shares[-1]
         pair.until(lambda: len(pair.server.ended) == 20, 30)
 
-    def test_stalled_streams_leave_the_cap_to_the_others(self, make_pair: MakePair) -> None:
+    def test_stalled_streams_leave_the_cap_to_the_others(self, make_pair: MakeRealPair) -> None:
         """Those that wait for credit of their own do not make the shares of the others small."""
         pair = make_pair(with_limits(max_streams=64, send_cap_bytes=1 * MIB), FAST).connect()
         open_control(pair)
@@ -433,7 +436,7 @@ class TestSendCap:
         pair.run(1)
         assert pair.client.events(Writable) == [Writable(stream)]
 
-    def test_a_sliver_of_credit_wakes_a_stream_that_has_nothing_else_to_send(self, make_pair: MakePair) -> None:
+    def test_a_sliver_of_credit_wakes_a_stream_that_has_nothing_else_to_send(self, make_pair: MakeRealPair) -> None:
         """A peer with tiny windows: credit that is never worthwhile must do."""
         tiny = with_limits(stream_window_floor_bytes=1000, stream_window_cap_bytes=1000)
         pair = make_pair(SMALL, FAST, server_limits=tiny).connect()

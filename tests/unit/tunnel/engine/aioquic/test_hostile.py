@@ -12,7 +12,8 @@ from aioquic.tls import Epoch
 from tests.sim.network import Link, Network
 from tests.sim.pair import CLIENT, SERVER, Pair, Side
 from tests.sim.world import World
-from tests.unit.tunnel.engine.aioquic.harness import SMALL, MakePair, assert_empty, endpoint, quic
+from tests.unit.tunnel.engine.aioquic.harness import endpoint, quic
+from tests.unit.tunnel.engine.harness import SMALL, MakeRealPair, assert_empty
 
 from tunnel.engine.aioquic import client_engine
 from tunnel.engine.aioquic.endpoint import Endpoint
@@ -57,7 +58,7 @@ class TestGarbage:
 
     @pytest.mark.failure("F20")
     @pytest.mark.parametrize("seed", range(5))
-    def test_noise_alone_leaves_nothing_behind(self, make_pair: MakePair, seed: int) -> None:
+    def test_noise_alone_leaves_nothing_behind(self, make_pair: MakeRealPair, seed: int) -> None:
         rng, now = Random(seed), 1.0
         client, server = (endpoint(side) for side in (make_pair().client, make_pair().server))
         other = client_engine(make_pair.certificates.client, SMALL)
@@ -109,7 +110,7 @@ def garbage(rng: Random, seen: list[bytes], connection_ids: list[bytes]) -> byte
 class HostileWorld:
     """A pair that is connected, and a third party with a connection of its own that sends any frames it likes."""
 
-    def __init__(self, make_pair: MakePair, seed: int) -> None:
+    def __init__(self, make_pair: MakeRealPair, seed: int) -> None:
         self.pair = make_pair(link=Link(delay_s=0.001))
         self.server = endpoint(self.pair.server)
         self.log: dict[int, list[Event]] = {}
@@ -152,7 +153,7 @@ class HostileWorld:
 @pytest.mark.failure("F21")
 @pytest.mark.failure("F26")
 @pytest.mark.parametrize("seed", range(60))
-def test_any_frames_of_a_peer_end_its_own_connection_at_most(make_pair: MakePair, seed: int) -> None:
+def test_any_frames_of_a_peer_end_its_own_connection_at_most(make_pair: MakeRealPair, seed: int) -> None:
     world = HostileWorld(make_pair, seed)
     pair = world.pair
     for _ in range(30):
@@ -219,7 +220,7 @@ class TestFaults:
         assert_empty(endpoint(pair.server))
 
     @pytest.mark.failure("F21")
-    def test_others_go_on(self, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_others_go_on(self, make_pair: MakeRealPair, monkeypatch: pytest.MonkeyPatch) -> None:
         world = HostileWorld(make_pair, 0)
         failing = next(link for link in world.server._links.values() if link.address == HOSTILE)
 
@@ -236,7 +237,7 @@ class TestFaults:
         assert sum(len(event.data) for event in world.log[1] if isinstance(event, Data)) == len(BODY)
 
 
-def test_a_world_of_one_server_needs_no_client(make_pair: MakePair) -> None:
+def test_a_world_of_one_server_needs_no_client(make_pair: MakeRealPair) -> None:
     """The engine of a server with nobody there asks for no timer."""
     world = World(Network(Random(0), Link()))
     engine = endpoint(make_pair().server)

@@ -5,7 +5,8 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 from tests.sim.network import Link
-from tests.unit.tunnel.engine.aioquic.harness import MakePair, quic, with_limits
+from tests.unit.tunnel.engine.aioquic.harness import quic
+from tests.unit.tunnel.engine.harness import MakeRealPair, with_limits
 
 from tunnel.engine.aioquic.recovery import (
     BURST_DATAGRAMS_MAX,
@@ -135,7 +136,7 @@ class TestCubic:
         assert cubic.ssthresh == cubic.congestion_window
 
 
-def test_bulk_fills_a_paced_path(make_pair: MakePair) -> None:
+def test_bulk_fills_a_paced_path(make_pair: MakeRealPair) -> None:
     """40 ms round trip: slow start takes half a second to 50 Mbit/s, and nothing is in the way then."""
     limits = with_limits(stream_window_floor_bytes=1 * MIB, stream_window_cap_bytes=1 * MIB, send_cap_bytes=1 * MIB)
     pair = make_pair(limits, Link(delay_s=0.02)).connect()

@@ -8,14 +8,8 @@ from aioquic.quic.packet import QuicProtocolVersion
 from tests.sim.network import Link, Network
 from tests.sim.pair import CLIENT, SERVER, Pair, Side
 from tests.sim.world import World
-from tests.unit.tunnel.engine.aioquic.harness import (
-    SMALL,
-    MakePair,
-    assert_empty,
-    endpoint,
-    quic,
-    with_limits,
-)
+from tests.unit.tunnel.engine.aioquic.harness import endpoint, quic
+from tests.unit.tunnel.engine.harness import SMALL, MakeRealPair, assert_empty, with_limits
 
 from tunnel.engine.aioquic import client_engine, server_engine
 from tunnel.engine.aioquic.client import ClientEndpoint
@@ -31,7 +25,7 @@ STRANGER: Address = ("198.51.100.7", 9)
 class Server:
     """A server's engine that many clients talk to, as a party."""
 
-    def __init__(self, make_pair: MakePair, limits: EngineLimits) -> None:
+    def __init__(self, make_pair: MakeRealPair, limits: EngineLimits) -> None:
         self.engine = server_engine(make_pair.certificates.server, limits)
         self.log: list[tuple[int, Event]] = []
         self.receive = self.engine.receive
@@ -52,7 +46,7 @@ class Server:
 class Crowd:
     """One server and many clients, each on an address of its own."""
 
-    def __init__(self, make_pair: MakePair, limits: EngineLimits, clients: int, link: Link = Link()) -> None:  # noqa: B008
+    def __init__(self, make_pair: MakeRealPair, limits: EngineLimits, clients: int, link: Link = Link()) -> None:  # noqa: B008
         self.world = World(Network(Random(1), link))
         self.server = Server(make_pair, limits)
         self.world.add(SERVER, self.server)
@@ -69,7 +63,7 @@ class Crowd:
 
 
 @pytest.mark.failure("F26")
-def test_beyond_the_limit_clients_are_refused_in_words_and_the_others_are_served(make_pair: MakePair) -> None:
+def test_beyond_the_limit_clients_are_refused_in_words_and_the_others_are_served(make_pair: MakeRealPair) -> None:
     crowd = Crowd(make_pair, with_limits(max_connections=3), 10)
     crowd.connect()
     assert crowd.world.run(2, lambda: all(side.connected or side.closed for side in crowd.clients))
@@ -88,7 +82,7 @@ def test_beyond_the_limit_clients_are_refused_in_words_and_the_others_are_served
 
 
 @pytest.mark.failure("F26")
-def test_many_unfinished_handshakes_have_to_prove_their_address_first(make_pair: MakePair) -> None:
+def test_many_unfinished_handshakes_have_to_prove_their_address_first(make_pair: MakeRealPair) -> None:
     crowd = Crowd(make_pair, with_limits(retry_above_handshakes=2, max_connections=50), 20)
     crowd.connect()
     assert crowd.world.run(5, lambda: len(crowd.connected()) == 20)
@@ -96,7 +90,7 @@ def test_many_unfinished_handshakes_have_to_prove_their_address_first(make_pair:
     assert len(retried) == 18
 
 
-def test_a_token_of_somebody_else_is_refused(make_pair: MakePair) -> None:
+def test_a_token_of_somebody_else_is_refused(make_pair: MakeRealPair) -> None:
     pair = make_pair()
     client = endpoint(pair.client)
     assert isinstance(client, ClientEndpoint)
@@ -110,7 +104,7 @@ def test_a_token_of_somebody_else_is_refused(make_pair: MakePair) -> None:
 
 @pytest.mark.failure("F26")
 @pytest.mark.failure("F20")
-def test_a_flood_of_handshakes_that_never_finish_leaves_nothing_and_stops_nobody(make_pair: MakePair) -> None:
+def test_a_flood_of_handshakes_that_never_finish_leaves_nothing_and_stops_nobody(make_pair: MakeRealPair) -> None:
     crowd = Crowd(make_pair, with_limits(max_connections=200, retry_above_handshakes=50), 1)
     server = crowd.server.engine
     assert isinstance(server, Endpoint)
@@ -129,7 +123,7 @@ def test_a_flood_of_handshakes_that_never_finish_leaves_nothing_and_stops_nobody
     assert_empty(server)
 
 
-def test_a_handshake_that_stops_half_way_is_given_up(make_pair: MakePair) -> None:
+def test_a_handshake_that_stops_half_way_is_given_up(make_pair: MakeRealPair) -> None:
     pair = make_pair(with_limits(handshake_timeout_s=2.0))
     client = client_engine(make_pair.certificates.client, SMALL)
     client.connect(SERVER, pair.world.now)
@@ -144,7 +138,7 @@ def test_a_handshake_that_stops_half_way_is_given_up(make_pair: MakePair) -> Non
     assert_empty(endpoint(pair.server))
 
 
-def test_another_version_is_answered_with_those_we_speak(make_pair: MakePair) -> None:
+def test_another_version_is_answered_with_those_we_speak(make_pair: MakeRealPair) -> None:
     pair = make_pair()
     client = endpoint(pair.client)
     assert isinstance(client, ClientEndpoint)
@@ -156,7 +150,7 @@ def test_another_version_is_answered_with_those_we_speak(make_pair: MakePair) ->
     assert "version" in pair.client.closed.detail
 
 
-def test_an_unknown_version_is_answered_by_what_all_versions_share(make_pair: MakePair) -> None:
+def test_an_unknown_version_is_answered_by_what_all_versions_share(make_pair: MakeRealPair) -> None:
     pair = make_pair()
     destination, source = bytes(range(20)), bytes(range(100, 105))
     packet = b"\xc0" + b"\x1a\x2a\x3a\x4a" + bytes([20]) + destination + bytes([5]) + source
@@ -169,7 +163,7 @@ def test_an_unknown_version_is_answered_by_what_all_versions_share(make_pair: Ma
 
 
 @pytest.mark.parametrize("length", [INITIAL_DATAGRAM_BYTES - 1, INITIAL_DATAGRAM_BYTES])
-def test_a_short_initial_starts_nothing(make_pair: MakePair, length: int) -> None:
+def test_a_short_initial_starts_nothing(make_pair: MakeRealPair, length: int) -> None:
     """RFC 9000 section 14.1. The whole datagram counts."""
     pair = make_pair()
     client = client_engine(make_pair.certificates.client, SMALL)
@@ -180,7 +174,7 @@ def test_a_short_initial_starts_nothing(make_pair: MakePair, length: int) -> Non
     assert bool(endpoint(pair.server)._unfinished) == (length >= INITIAL_DATAGRAM_BYTES)
 
 
-def test_an_initial_that_does_not_decrypt_leaves_nothing_behind(make_pair: MakePair) -> None:
+def test_an_initial_that_does_not_decrypt_leaves_nothing_behind(make_pair: MakeRealPair) -> None:
     pair = make_pair()
     client = client_engine(make_pair.certificates.client, SMALL)
     client.connect(SERVER, pair.world.now)
@@ -192,7 +186,7 @@ def test_an_initial_that_does_not_decrypt_leaves_nothing_behind(make_pair: MakeP
     assert_empty(endpoint(pair.server))
 
 
-def test_answers_to_strangers_are_smaller_than_the_questions(make_pair: MakePair) -> None:
+def test_answers_to_strangers_are_smaller_than_the_questions(make_pair: MakeRealPair) -> None:
     for limits in (with_limits(max_connections=0), with_limits(retry_above_handshakes=0)):
         server = server_engine(make_pair.certificates.server, limits)
         client = client_engine(make_pair.certificates.client, SMALL)
@@ -220,7 +214,7 @@ class TestRouting:
     def test_the_id_of_a_datagram(self, datagram: bytes, expected: bytes) -> None:
         assert destination_id(datagram) == expected
 
-    def test_several_connections_share_a_clients_socket(self, make_pair: MakePair) -> None:
+    def test_several_connections_share_a_clients_socket(self, make_pair: MakeRealPair) -> None:
         pair = make_pair()
         client, server = endpoint(pair.client), endpoint(pair.server)
         now = pair.world.now
@@ -234,7 +228,7 @@ class TestRouting:
                 events.append(happened)
         assert sorted(events, key=lambda entry: entry[0]) == [(number, Connected(SERVER)) for number in numbers]
 
-    def test_numbers_are_never_used_again(self, make_pair: MakePair) -> None:
+    def test_numbers_are_never_used_again(self, make_pair: MakeRealPair) -> None:
         pair = make_pair().connect()
         first = pair.client.connection
         pair.client.close(0, "")
@@ -242,7 +236,7 @@ class TestRouting:
         assert endpoint(pair.client).connect(SERVER, pair.world.now) > first
 
     @pytest.mark.failure("F20")
-    def test_connection_ids_come_and_go(self, make_pair: MakePair) -> None:
+    def test_connection_ids_come_and_go(self, make_pair: MakeRealPair) -> None:
         pair = make_pair().connect()
         server = endpoint(pair.server)
         before = set(server._routes)
@@ -258,7 +252,7 @@ class TestRouting:
         assert_empty(server)
         assert_empty(endpoint(pair.client))
 
-    def test_an_ipv6_address_with_nothing_to_say_about_scope_is_the_short_one(self, make_pair: MakePair) -> None:
+    def test_an_ipv6_address_with_nothing_to_say_about_scope_is_the_short_one(self, make_pair: MakeRealPair) -> None:
         """Kernels give four fields, people two; aioquic compares them as they are."""
         client = client_engine(make_pair.certificates.client, SMALL)
         server = server_engine(make_pair.certificates.server, SMALL)
@@ -339,7 +333,7 @@ class TestClosing:
         assert server.poll_event() is None
 
 
-def test_a_configuration_is_not_shared_between_connections(make_pair: MakePair) -> None:
+def test_a_configuration_is_not_shared_between_connections(make_pair: MakeRealPair) -> None:
     pair = make_pair().connect()
     mine: QuicConfiguration = quic(pair.client).configuration
     client = endpoint(pair.client)
