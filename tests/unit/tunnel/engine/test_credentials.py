@@ -3,6 +3,7 @@
 import ssl
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trustme
@@ -20,7 +21,7 @@ def make_authority() -> tuple[bytes, Certificate]:
 
 
 def trust(monkeypatch: pytest.MonkeyPatch, cafile: Path | None, capath: Path | None) -> None:
-    places = ssl.DefaultVerifyPaths(cafile and str(cafile), capath and str(capath), "", "", "", "")
+    places = SimpleNamespace(cafile=cafile, capath=capath)
     monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: places)
 
 
