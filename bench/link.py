@@ -102,15 +102,17 @@ def best(gso: bool, size: int, loss: float, delay_ms: float, seconds: float) -> 
         rig.run(gso, size, RATES_MBIT_S[0], 0.1)  # whatever is done once
         kept: Step | None = None
         for rate_mbit_s in RATES_MBIT_S:
+            limit = "link"
             for _ in range(TRIES):
                 step = rig.run(gso, size, rate_mbit_s, seconds)
-                if step.kept_up:
+                offered = step.offered_mbit_s >= OFFERED_MIN * rate_mbit_s
+                if step.kept_up and (kept is None or step.offered_mbit_s > kept.offered_mbit_s):
+                    kept = step
+                if step.kept_up and offered:
                     break
+                limit = limit if offered else "sender"
             else:
-                return kept or step, "link"
-            kept = step
-            if step.offered_mbit_s < OFFERED_MIN * rate_mbit_s:
-                break
+                return kept or step, limit
         assert kept is not None
         return kept, "sender"
 
