@@ -107,16 +107,17 @@ class Stack:
         """Through the tunnel; returns how many bytes came, head included."""
         socks, target = self.client.addresses["socks"], self.target.addresses["http"]
         reader, writer = await asyncio.open_connection(socks.host, socks.port)
-        writer.write(
-            b"\x05\x01\x00" + b"\x05\x01\x00\x01" + socket.inet_aton(target.host) + struct.pack("!H", target.port)
-        )
-        assert (await reader.readexactly(12)).startswith(b"\x05\x00" + b"\x05\x00")  # no authentication; connected
-        writer.write(f"GET /bytes?seed=1&size={SIZE_BYTES}&framing=close HTTP/1.1\r\nHost: target\r\n\r\n".encode())
-        came_bytes = 0
-        while data := await reader.read(1 << 16):
-            came_bytes += len(data)
-        writer.close()
-        await writer.wait_closed()
+        try:
+            writer.write(
+                b"\x05\x01\x00" + b"\x05\x01\x00\x01" + socket.inet_aton(target.host) + struct.pack("!H", target.port)
+            )
+            assert (await reader.readexactly(12)).startswith(b"\x05\x00" + b"\x05\x00")  # no authentication; connected
+            writer.write(f"GET /bytes?seed=1&size={SIZE_BYTES}&framing=close HTTP/1.1\r\nHost: target\r\n\r\n".encode())
+            came_bytes = 0
+            while data := await reader.read(1 << 16):
+                came_bytes += len(data)
+        finally:
+            writer.transport.abort()
         return came_bytes
 
 
