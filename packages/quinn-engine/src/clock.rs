@@ -18,7 +18,8 @@ impl Clock {
 
     /// Negative and impossible times count as zero.
     pub fn instant(&self, seconds: f64) -> Instant {
-        self.zero + Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+        let since_zero = Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO);
+        self.zero.checked_add(since_zero).unwrap_or(self.zero)
     }
 
     /// Rounded up, so that what is due at an instant is due at these seconds too.
@@ -44,7 +45,7 @@ mod tests {
     #[test]
     fn impossible_times_are_zero() {
         let clock = Clock::new();
-        for seconds in [-1.0, f64::NAN, f64::INFINITY] {
+        for seconds in [-1.0, 1e19, f64::MAX, f64::NAN, f64::INFINITY] {
             assert_eq!(clock.instant(seconds), clock.instant(0.0));
         }
     }

@@ -23,10 +23,18 @@ thread_local! {
 
 /// Runs `send` with windows that hold nothing back.
 pub fn passing<T>(send: impl FnOnce() -> T) -> T {
+    let _back = Back;
     EXTRA.set(ENDLESS);
-    let sent = send();
-    EXTRA.set(0);
-    sent
+    send()
+}
+
+/// Windows are what they were again, also after a panic.
+struct Back;
+
+impl Drop for Back {
+    fn drop(&mut self) {
+        EXTRA.set(0);
+    }
 }
 
 pub fn factory(name: &str) -> Result<Arc<dyn ControllerFactory + Send + Sync>, String> {

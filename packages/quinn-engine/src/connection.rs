@@ -207,7 +207,10 @@ impl Connection {
         if self.silent {
             return None;
         }
-        self.pump();
+        // Once it has ended, what quinn still has to tell is nobody's business any more.
+        if self.ending.is_none() {
+            self.pump();
+        }
         if let Some(event) = self.events.pop_front() {
             return Some(event);
         }
@@ -556,7 +559,8 @@ impl Connection {
     }
 
     pub fn reset(&mut self, number: u64, code: u64) {
-        if self.quic.send_stream(id_of(number)).reset(size(code)).is_ok() {
+        // quinn panics at the numbers of streams that cannot be sent on.
+        if self.streams.contains_key(&number) && self.quic.send_stream(id_of(number)).reset(size(code)).is_ok() {
             self.end_sending(number, Sending::Reset);
         }
     }

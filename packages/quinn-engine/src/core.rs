@@ -95,6 +95,7 @@ impl Core {
     pub fn receive(&mut self, data: &[u8], segment_size: usize, remote: SocketAddr, now: Instant) {
         self.now = now;
         let mut heard: Vec<u64> = Vec::new();
+        let segment_size = if segment_size == 0 { data.len() } else { segment_size };
         for datagram in data.chunks(segment_size.max(1)) {
             // Each in memory of its own: quinn keeps slices, and one of them would keep the whole batch.
             let number = match self.handle(BytesMut::from(datagram), remote, now) {
@@ -303,6 +304,14 @@ impl Core {
     }
 
     // The tables.
+
+    /// How much is kept, here and in quinn: all zero when nobody is there.
+    pub fn summary(&self) -> String {
+        let handles = self.by_handle.len().max(self.endpoint.open_connections());
+        let queued = self.with_events.len() + self.with_transmits.len() + self.answers.len() + self.stillborn.len();
+        let (connections, timers) = (self.connections.len(), self.timers.len());
+        format!("Endpoint(connections={connections}, handles={handles}, timers={timers}, queued={queued})")
+    }
 
     fn next_number(&mut self) -> u64 {
         self.last_number += 1;

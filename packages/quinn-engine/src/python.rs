@@ -120,6 +120,10 @@ impl Endpoint {
         Self::make(port, closed, limits, Some(private_key), seed, Role::Server { growing, fixed }, None)
     }
 
+    fn __repr__(&self) -> PyResult<String> {
+        self.guarded(|core| core.summary())
+    }
+
     fn connect(&self, py: Python<'_>, address: &Bound<'_, PyTuple>, now: f64) -> PyResult<u64> {
         let path_mtu: Option<u64> = match &self.path_mtu {
             Some(ask) => ask.call1(py, (address,))?.extract(py)?,
