@@ -97,8 +97,9 @@ def closed_by_transport(code: int, reason: str, *, by_peer: bool, established: b
 
 
 def closed_by_silence(*, established: bool) -> Closed:
-    cause = Cause.PEER_SILENT if established else Cause.HANDSHAKE_FAILED
-    return Closed(cause, "no packet came for as long as the idle timeout", by_peer=False)
+    if not established:
+        return Closed(Cause.HANDSHAKE_FAILED, "the handshake took too long", by_peer=False)
+    return Closed(Cause.PEER_SILENT, "no packet came for as long as the idle timeout", by_peer=False)
 
 
 def one_line(text: str) -> str:

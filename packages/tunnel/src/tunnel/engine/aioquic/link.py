@@ -30,7 +30,7 @@ from tunnel.engine.aioquic.causes import closed_by_transport
 from tunnel.engine.aioquic.connection import Connection
 from tunnel.engine.aioquic.probe import SizeProbe
 from tunnel.engine.aioquic.tls import pin_matches
-from tunnel.engine.causes import closed_by_application, one_line
+from tunnel.engine.causes import closed_by_application, closed_by_silence, one_line
 from tunnel.engine.port import (
     Address,
     Closed,
@@ -121,7 +121,7 @@ class Link:
             self._guarded(lambda: self.quic.handle_timer(now), None)
 
     def handshake_timed_out(self) -> None:
-        self._end(Closed(Cause.HANDSHAKE_FAILED, "the handshake took too long", by_peer=False))
+        self._end(closed_by_silence(established=False))
         self.quic.close(error_code=QuicErrorCode.NO_ERROR, frame_type=QuicFrameType.PADDING)
 
     def close(self, code: int, reason: str) -> None:
