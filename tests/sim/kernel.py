@@ -216,6 +216,7 @@ class Host:
         self._sent_at_once = 0
         self._sockets: dict[int, VirtualSocket] = {}
         self._polled: dict[int, _Polled] = {}
+        self._actions: list[Callable[[], None]] = []
 
     # Life.
 
@@ -278,6 +279,17 @@ class Host:
         polled = self._polled[descriptor]
         polled.wanted, polled.reported = events, 0
         self._look(descriptor)
+
+    def soon(self, action: Callable[[], None]) -> None:
+        if not self._actions:
+            self.call_soon(self.run_actions)
+        self._actions.append(action)
+
+    def run_actions(self) -> bool:
+        actions, self._actions = self._actions, []
+        for action in actions:
+            action()
+        return bool(actions)
 
     def remove(self, descriptor: int) -> None:
         self._polled.pop(descriptor, None)

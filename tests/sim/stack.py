@@ -68,6 +68,7 @@ class Proxy:
             on_fault=self.faults.append,
         )
         self.driver.host = host
+        self.driver.before_flush = host.run_actions
         host.listen(self.driver.on_batch)
         self.driver.start(cast(UdpEndpoint, host))
 

@@ -1,6 +1,7 @@
 """servicekit.run: signals ask, main decides, and the exit code says what happened."""
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -60,6 +61,20 @@ def test_what_the_operator_can_put_right_has_no_traceback(capsys: pytest.Capture
     event = json.loads(line)
     assert (event["event"], event["reason"]) == ("cannot_start", "cannot listen on 127.0.0.1:1: Permission denied")
     assert "exception" not in event
+
+
+def test_what_was_made_at_the_start_is_out_of_the_collectors_sight() -> None:
+    async def main(stop: Stop) -> int:
+        made = [[]]  # type: ignore[var-annotated]
+        await asyncio.sleep(0)
+        assert not any(one is made for one in gc.get_objects())
+        later = [[]]  # type: ignore[var-annotated]
+        assert any(one is later for one in gc.get_objects())
+        return 0
+
+    thresholds = gc.get_threshold()
+    assert run(main) == 0
+    assert (gc.get_freeze_count(), gc.get_threshold()) == (0, thresholds)
 
 
 def test_the_descriptor_limit_is_raised() -> None:

@@ -86,6 +86,7 @@ class ProxyClient:
             on_connection_event=self._on_connection_event,
             on_fault=self._on_fault,
         )
+        self._driver.before_flush = self._poller.run_actions
 
     def _make_engine(self) -> Engine:
         settings = self._settings

@@ -42,6 +42,7 @@ class Dialling:
         on_closed: Callable[[], None],
     ) -> None:
         self._poller = Poller(loop)
+        driver.before_flush = self._poller.run_actions
         self._loop = loop
         self._driver = driver
         self._session = session

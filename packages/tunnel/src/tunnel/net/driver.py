@@ -47,7 +47,8 @@ class Driver:
     """`session` is set once, before the socket: they need each other.
 
     `on_dial` gets a server's requests, `on_connection_event` everything about connections, `on_fault` exceptions
-    that are ours.
+    that are ours. `before_flush` is called between a turn's events and its datagrams, so that what it tells the session
+    goes along with them; it says whether it did anything.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Driver:
     ) -> None:
         self.session = session
         self.handlers: dict[int, StreamHandler] = {}
+        self.before_flush: Callable[[], bool] = lambda: False
         self._loop = loop
         self._on_dial = on_dial
         self._on_connection_event = on_connection_event
@@ -132,12 +134,16 @@ class Driver:
         """Events, then datagrams; again while sending made room for more. True where the rest must wait its turn."""
         left = _EVENTS_A_TURN
         while left > 0:
-            before = left
+            idle = True
             while left > 0 and (event := self.session.poll_event()) is not None:
+                idle = False
                 left -= 1
                 self._dispatch(event)
+            if self.before_flush():
+                idle = False
+                left -= 1
             self._flush(self.now())
-            if left == before:
+            if idle:
                 return False
         return True
 

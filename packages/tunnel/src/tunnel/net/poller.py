@@ -30,6 +30,7 @@ class Poller:
         self.loop = loop
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
+        self._actions: list[Callable[[], None]] = []
         loop.add_reader(self._epoll.fileno(), self._ready)
 
     def add(self, fd: int, on_ready: Callable[[int], None], events: int = 0) -> None:
@@ -50,6 +51,22 @@ class Poller:
         if self._callbacks.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
+    def soon(self, action: Callable[[], None]) -> None:
+        """Calls `action` at the end of this turn of the event loop, or with the next `run_actions`."""
+        if not self._actions:
+            self.loop.call_soon(self.run_actions)
+        self._actions.append(action)
+
+    def run_actions(self) -> bool:
+        """Does at once what `soon` was asked for; False where that is nothing."""
+        actions, self._actions = self._actions, []
+        for action in actions:
+            try:
+                action()
+            except Exception as error:
+                self._report(error)
+        return bool(actions)
+
     def close(self) -> None:
         """Tells everybody who is left that it is over (GONE). Idempotent."""
         if not self._epoll.closed:
@@ -67,6 +84,8 @@ class Poller:
             try:
                 callback(events)
             except Exception as error:
-                # One owner's fault must not keep the others' events from them (F21).
-                context = {"message": "a readiness callback failed", "exception": error}
-                self.loop.call_exception_handler(context)
+                self._report(error)
+
+    def _report(self, error: Exception) -> None:
+        """One owner's fault must not keep the others' events from them (F21)."""
+        self.loop.call_exception_handler({"message": "a readiness callback failed", "exception": error})

@@ -211,7 +211,7 @@ class TcpSocket:
     def _schedule_flush(self) -> None:
         if not (self._flush_scheduled or self._writer_armed):
             self._flush_scheduled = True
-            self._poller.loop.call_soon(self._flush_now)
+            self._poller.soon(self._flush_now)
 
     def _flush_now(self) -> None:
         try:
