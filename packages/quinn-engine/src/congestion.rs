@@ -1,4 +1,4 @@
-//! Congestion controllers that let one datagram pass.
+//! Congestion controllers that let one datagram pass, and tell what is in flight.
 //!
 //! A ping asks whether the peer is there, and an acknowledgement says that we are. quinn holds both back like data while
 //! the congestion window is full and data waits, and its own probes back off: a sender that had filled its window before
@@ -19,6 +19,7 @@ const ENDLESS: u64 = 1 << 40;
 
 thread_local! {
     static EXTRA: Cell<u64> = const { Cell::new(0) };
+    static IN_FLIGHT: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 /// Runs `send` with windows that hold nothing back.
@@ -35,6 +36,13 @@ impl Drop for Back {
     fn drop(&mut self) {
         EXTRA.set(0);
     }
+}
+
+/// Runs `handle`; the bytes in flight behind the last acknowledgement that it came upon. (quinn tells controllers only.)
+pub fn in_flight_after(handle: impl FnOnce()) -> Option<u64> {
+    IN_FLIGHT.set(None);
+    handle();
+    IN_FLIGHT.get()
 }
 
 pub fn factory(name: &str) -> Result<Arc<dyn ControllerFactory + Send + Sync>, String> {
@@ -70,6 +78,7 @@ impl Controller for Passing {
     }
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, largest: Option<u64>) {
+        IN_FLIGHT.set(Some(in_flight));
         self.0.on_end_acks(now, in_flight, app_limited, largest);
     }
 

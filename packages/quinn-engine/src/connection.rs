@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn_proto::{
-    Chunks, ConnectionHandle, ConnectionStats, Dir, Event as QuicEvent, ReadError, StreamEvent, StreamId, Transmit,
-    VarInt, WriteError,
+    Chunks, ConnectionEvent, ConnectionHandle, ConnectionStats, Dir, Event as QuicEvent, ReadError, StreamEvent,
+    StreamId, Transmit, VarInt, WriteError,
 };
 
 use crate::congestion;
@@ -140,6 +140,12 @@ pub struct Connection {
     flow_control_waits: u64,
     /// Accepted, of streams whose end is not acknowledged.
     unacknowledged: u64,
+    /// Accepted, of all streams there ever were.
+    accepted_bytes: u64,
+    /// STREAM frames sent when nothing was in flight.
+    landed: Option<u64>,
+    /// The same, and `accepted_bytes`, when there was nothing to send either.
+    at_rest: Option<(u64, u64)>,
 }
 
 impl Connection {
@@ -185,6 +191,9 @@ impl Connection {
             short_streams: 0,
             flow_control_waits: 0,
             unacknowledged: 0,
+            accepted_bytes: 0,
+            landed: None,
+            at_rest: None,
         }
     }
 
@@ -227,6 +236,13 @@ impl Connection {
         Some(Event::Closed(ending))
     }
 
+    pub fn handle_event(&mut self, event: ConnectionEvent) {
+        let in_flight = congestion::in_flight_after(|| self.quic.handle_event(event));
+        if in_flight == Some(0) {
+            self.landed = Some(self.quic.stats().frame_tx.stream);
+        }
+    }
+
     /// After datagrams of it were handled: whether the peer was heard, and whether a ping was answered.
     pub fn heard(&mut self, now: Instant) {
         let stats = self.quic.stats();
@@ -258,6 +274,10 @@ impl Connection {
             if std::mem::take(&mut self.ping_asked) {
                 self.pinged_at.get_or_insert(now);
             }
+        } else if let Some(frames) = self.landed.take()
+            && frames == self.quic.stats().frame_tx.stream
+        {
+            self.at_rest = Some((frames, self.accepted_bytes));
         }
         transmit
     }
@@ -266,6 +286,7 @@ impl Connection {
         self.quic.handle_timeout(now);
         if self.handshaking() && self.handshake_deadline.is_some_and(|deadline| now >= deadline) {
             self.quic.close(now, VarInt::from_u32(0), Bytes::new());
+            self.urgent = true;
             self.end(Ending::timed_out(false));
         }
     }
@@ -277,6 +298,7 @@ impl Connection {
 
     pub fn close(&mut self, code: u64, reason: &str, now: Instant) {
         self.quic.close(now, size(code), Bytes::copy_from_slice(reason.as_bytes()));
+        self.urgent = true;
         self.end(Ending::local(code, reason, self.established));
     }
 
@@ -526,6 +548,7 @@ impl Connection {
         if let Some(stream) = self.streams.get_mut(&number) {
             stream.accepted += taken as u64;
             self.unacknowledged += taken as u64;
+            self.accepted_bytes += taken as u64;
         }
         if taken < data.len() {
             self.came_up_short(number, blocked);
@@ -593,11 +616,17 @@ impl Connection {
     }
 
     pub fn facts(&self) -> Facts {
+        let stats = self.quic.stats();
+        // quinn does not tell. Since the last rest it is what was accepted; else what it can be at most, because a stream's
+        // bytes count until its end is acknowledged.
+        let buffered_send_bytes = match self.at_rest {
+            Some((frames, accepted)) if frames == stats.frame_tx.stream => self.accepted_bytes - accepted,
+            _ => self.unacknowledged.min(self.send_window()),
+        };
         Facts {
-            stats: self.quic.stats(),
+            stats,
             last_received_at: self.last_received_at,
-            // quinn does not tell. This is what it can be at most: it counts a stream's bytes until its end is acknowledged.
-            buffered_send_bytes: self.unacknowledged.min(self.send_window()),
+            buffered_send_bytes,
             flow_control_waits: self.flow_control_waits,
         }
     }
