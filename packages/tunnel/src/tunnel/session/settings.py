@@ -21,7 +21,7 @@ class SessionSettings:
     """Client: the back-off is uniform between the floor and a ceiling that doubles up to this cap (F25)."""
     max_connections: int = 8
     """Client: connections to the server at a time."""
-    max_streams_per_connection: int = 100
+    max_streams_per_connection: int = 200
     """Client: stays below what the engine allows, so that a slot that is not free yet is never waited for (F15)."""
     max_waiting_opens: int = 1024
     """Client: SOCKS requests that wait for a connection. About 17 KiB each at worst."""
