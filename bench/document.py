@@ -94,7 +94,8 @@ from `bench/results/latest.json`; nobody edits it.
 Python {machine["python"]}. Two proxies, the target and the load share these cores.
 - Commit {run.about["commit"]}, {run.about["date"]}, {run.about["rounds"]} rounds{", small sizes" * run.about["quick"]}.
 - A cell is the median over the rounds (lowest to highest). "finback is" says how many times better {OURS} is.
-- The cores are not ours alone and rarely equally fast for long: trust the ratios, not the figures.
+- The cores are not ours alone and rarely equally fast for long: trust the ratios, not the figures. In the five minutes
+  before the run {machine["load_before"]:g} processes wanted a core all the time; on an idle machine it is near 0.
 - `direct` has no proxy: it is the ceiling of the target and the load themselves. Where it is far above everybody, they
   are not what is measured. `microsocks` is the ceiling of a proxy without a tunnel: one process, no encryption.
 - On loopback a datagram could have 64 kB. Nobody gets that here: everybody sends what a path with an Ethernet MTU

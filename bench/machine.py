@@ -12,6 +12,9 @@ from typing import Any
 
 from bench.install import Peer
 
+_load_before = os.getloadavg()[1]
+"""Of the five minutes before the run: what others do on this machine."""
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -26,6 +29,7 @@ def about(peers: Mapping[str, Peer]) -> dict[str, Any]:
             "memory_gb": round(int(_first(r"MemTotal:\s+(\d+)", Path("/proc/meminfo")) or 0) / 1e6),
             "kernel": f"{platform.system()} {platform.release()}",
             "python": platform.python_version(),
+            "load_before": round(_load_before, 2),
         },
         "versions": {**programs, **libraries},
         "commit": _commit(),

@@ -1,6 +1,7 @@
 """Programs as processes, and what the kernel says about each: processor time and memory. Ended by pid, always.
 
 Rules
+- A program ends with us, however we end.
 - What a program says goes to a file; its last line is the reason where something fails.
 - A free port is one that was free a moment ago: whoever takes it in between makes one sample fail, not a run.
 """
@@ -16,6 +17,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 from bench.install import without_addresses
+from loadgen.stacks.process import ending_with_us
 
 LOCALHOST = "127.0.0.1"
 END_TIMEOUT_S = 5.0
@@ -37,7 +39,7 @@ class Process:
         self._program = Path(command[0]).name
         with log.open("w") as file:
             self._process = subprocess.Popen(
-                list(command),
+                ending_with_us(command),
                 stdin=subprocess.PIPE if answers else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if answers else file,
                 stderr=file,

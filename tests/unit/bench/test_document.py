@@ -10,7 +10,14 @@ from bench.results import Failure, Result, Run
 from bench.work import WORK, Work
 
 ABOUT = {
-    "machine": {"processor": "abacus", "cores": 2, "memory_gb": 1, "kernel": "Linux 0", "python": "3.11"},
+    "machine": {
+        "processor": "abacus",
+        "cores": 2,
+        "memory_gb": 1,
+        "kernel": "Linux 0",
+        "python": "3.11",
+        "load_before": 0.25,
+    },
     "versions": {"tuic": "1.0.0", "hysteria": "not available: no checkout"},
     "commit": "abc",
     "date": "2020-01-01",
