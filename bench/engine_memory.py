@@ -1,6 +1,6 @@
 """How fast the engine is by itself: a client and a server in one process, no sockets, on virtual time.
 
-    python bench/engine_memory.py [--megabytes 20] [--datagram-bytes 1200 1452 9000] [--idle-streams 0] [--profile]
+    python -m bench.engine_memory [--engine auto] [--megabytes 20] [--datagram-bytes 1200 1452 9000] [--idle-streams 0]
 
 Time only moves when both ends wait for it, so the figure is processor time for both ends together, on one core. Two
 processes on two cores share that work; the kernel's part comes on top.
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import trustme
 
-from tunnel.engine.aioquic import client_engine, server_engine
+from tunnel.engine.choice import ENGINES, resolve
 from tunnel.engine.port import Address, Connected, Data, Engine, Writable
 from tunnel.engine.settings import ClientTls, EngineLimits, ServerTls
 
@@ -103,6 +103,7 @@ class Download:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=ENGINES, default="auto")
     parser.add_argument("--megabytes", type=int, default=20)
     parser.add_argument("--datagram-bytes", type=int, nargs="+", default=[1200, 1452, 8972, 16384])
     parser.add_argument("--idle-streams", type=int, default=0)
@@ -123,10 +124,11 @@ def main() -> None:
 
 
 def measure(client_tls: ClientTls, server_tls: ServerTls, datagram_bytes: int, options: argparse.Namespace) -> None:
-    limits = EngineLimits()
+    limits = EngineLimits(datagram_cap_bytes=datagram_bytes)
     mtu = datagram_bytes + IPV4_UDP_HEADERS_BYTES
-    client = client_engine(client_tls, limits, path_mtu=lambda address: mtu)
-    download = Download(client, server_engine(server_tls, limits))
+    engine = resolve(options.engine)
+    client = engine.client_engine(client_tls, limits, path_mtu=lambda address: mtu)
+    download = Download(client, engine.server_engine(server_tls, limits))
     for _ in range(options.idle_streams):
         download.open()
     stream, size = download.open(), options.megabytes * 1_000_000

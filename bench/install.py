@@ -76,6 +76,7 @@ def debian(package: str, *programs: str) -> Callable[[str], Peer]:
                 raise MissingError(f"not installed; on Debian: apt-get install {package}")
             # The package of a server starts it; nobody asked for that.
             environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+            run(["apt-get", "update", "-q"], environment=environment)
             run(["apt-get", "install", "-y", "-q", "--no-install-recommends", package], environment=environment)
         paths = {program: Path(shutil.which(program) or program) for program in programs}
         version = "of another origin than Debian"
