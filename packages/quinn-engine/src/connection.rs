@@ -63,8 +63,10 @@ struct Stream {
     readable: bool,
     /// Reading stopped before quinn said that there was no more.
     unread: bool,
-    /// Its turn number, while a `send` that came up short waits for room.
+    /// Its place in the line, while a `send` that came up short waits for room. Who got nothing in its turn keeps it.
     short_since: Option<u64>,
+    /// Its turn has come: Writable was reported.
+    woken: bool,
     /// The peer was told the whole window.
     grown: bool,
     /// Ended and unconsumed: quinn has forgotten it, the peer's stream limit has not.
@@ -82,6 +84,7 @@ impl Stream {
             readable: false,
             unread: false,
             short_since: None,
+            woken: false,
             grown: false,
             held: false,
         }
@@ -363,16 +366,20 @@ impl Connection {
     fn wake(&mut self, mut writable: Vec<u64>) {
         writable.sort_unstable_by_key(|id| self.streams.get(id).and_then(|stream| stream.short_since));
         for id in writable {
-            if self.leave_turn(id) {
+            if let Some(stream) = self.streams.get_mut(&id)
+                && stream.short_since.is_some()
+                && !std::mem::replace(&mut stream.woken, true)
+            {
                 self.events.push_back(Event::Writable { stream: id });
             }
         }
     }
 
-    fn leave_turn(&mut self, id: u64) -> bool {
-        let waited = self.streams.get_mut(&id).is_some_and(|stream| stream.short_since.take().is_some());
-        self.short_streams -= usize::from(waited);
-        waited
+    fn leave_turn(&mut self, id: u64) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            self.short_streams -= usize::from(stream.short_since.take().is_some());
+            stream.woken = false;
+        }
     }
 
     // Receiving.
@@ -484,10 +491,11 @@ impl Connection {
             return;
         }
         let limit = self.stream_limit.saturating_sub(held);
+        self.quic.set_max_concurrent_streams(Dir::Bi, size(limit));
         if 4 * self.quic.streams().remote_open_streams(Dir::Bi) > 3 * limit {
             self.quic.set_max_concurrent_streams(Dir::Bi, VarInt::from_u32(0));
+            self.quic.set_max_concurrent_streams(Dir::Bi, size(limit));
         }
-        self.quic.set_max_concurrent_streams(Dir::Bi, size(limit));
     }
 
     fn limit_connection(&mut self) {
@@ -551,7 +559,7 @@ impl Connection {
             self.accepted_bytes += taken as u64;
         }
         if taken < data.len() {
-            self.came_up_short(number, blocked);
+            self.came_up_short(number, taken, blocked);
         } else {
             self.leave_turn(number);
         }
@@ -559,18 +567,20 @@ impl Connection {
     }
 
     /// quinn says Writable where it has blocked the stream; where it only took its share, its next turn comes anyway.
-    fn came_up_short(&mut self, number: u64, blocked: bool) {
+    fn came_up_short(&mut self, number: u64, taken: usize, blocked: bool) {
         self.flow_control_waits += 1;
-        self.turn += 1;
-        let turn = self.turn;
-        if !blocked {
+        if taken > 0 {
             self.leave_turn(number);
+        }
+        if !blocked {
             self.events.push_back(Event::Writable { stream: number });
-        } else if let Some(stream) = self.streams.get_mut(&number)
-            && stream.short_since.is_none()
-        {
-            stream.short_since = Some(turn);
-            self.short_streams += 1;
+        } else if let Some(stream) = self.streams.get_mut(&number) {
+            stream.woken = false;
+            if stream.short_since.is_none() {
+                self.turn += 1;
+                self.short_streams += 1;
+                stream.short_since = Some(self.turn);
+            }
         }
     }
 
