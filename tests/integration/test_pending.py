@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any
 
 import pytest
-from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel, reset
+from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel, eventually, reset
 
 from loadgen.measure.drain import watch_gauges
 
@@ -90,6 +90,9 @@ async def test_loadgen_names_what_did_not_end(tunnel: Tunnel, target: Target, po
         assert await far_reader.read(-1) == b""
     for address in ports.values():
         await until(address, {DOWN: "open"})
+    for side, role, sent in ((tunnel.at_client, "client", UP), (tunnel.at_server, "server", DOWN)):
+        buffered = "tunnel_buffered_bytes"  # Until the last receipt is acknowledged.
+        await eventually(lambda: side(buffered, role=role, direction=sent) == 0, buffered)  # noqa: B023
 
     watched = await watch_gauges(metrics, within_s=0)
     assert watched.observed
