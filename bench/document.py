@@ -144,8 +144,8 @@ and not how fast it is. `v2ray-quic-no-linger` is the same without that wait; th
 def kept(run: Run) -> str:
     return f"""## A request of a connection that is kept
 
-50 requests a second on a schedule, over two connections, 500 bytes each. "Above direct" is the difference to the direct one
-of the same round.
+50 requests a second on a schedule, over two connections, 500 bytes each. "Above direct" is the difference to the direct
+one of the same round.
 
 {table(run, "keep-alive", LOOPBACK, KEPT)}"""
 

@@ -10,7 +10,9 @@ Rules
   bytes, many a system call (sendmmsg), as fast as the kernel takes them.
 - Overflow is what the sockets or the link's queue had no room for; what the plan loses is not part of it. What the sink
   had no room for is the bench's fault, and shown.
-- CPU is that of the link's process, user and system.
+- CPU is that of the link's process, user and system; "waited" is for which part of the time it was ready to run and
+  somebody else had the processor. Where that is much, the limit is the machine's. "A core" is what a whole one carries
+  at that cost, and hardly depends on who else is there.
 """
 
 import argparse
@@ -35,6 +37,7 @@ WORK = ("gso-1200", "gso-1452", "gso-9000", "gso-16384", "single-1200", "single-
 RATES_MBIT_S = tuple(round(250 * 1.4**step) for step in range(12))  # 250 to 10,000
 TRIES = 3
 OFFERED_MIN = 0.9
+WAITED_MAX = 0.1
 OVERFLOW_MAX = 0.001
 SINGLES_A_CALL = 32
 PAUSE_S = 0.000_1
@@ -55,6 +58,7 @@ class Step:
     arrived_bytes: int
     sent_bytes: int
     cpu_s: float
+    waited_s: float
 
     @property
     def overflow(self) -> float:
@@ -63,6 +67,15 @@ class Step:
     @property
     def kept_up(self) -> bool:
         return self.overflow <= OVERFLOW_MAX
+
+    @property
+    def link_waited(self) -> bool:
+        return self.waited_s > WAITED_MAX * self.seconds
+
+    @property
+    def core_mbit_s(self) -> float:
+        """What the link would carry with a core of its own."""
+        return self.received / self.sent * self.sent_bytes * 8e-6 / self.cpu_s if self.cpu_s else 0.0
 
     @property
     def offered_mbit_s(self) -> float:
@@ -79,7 +92,7 @@ def main() -> None:
     print(f"Python {platform.python_version()}, Linux {platform.release()}, {os.cpu_count()} cores;", end=" ")
     print(f"{arguments.delay_ms:g} ms one way; overflow up to {100 * OVERFLOW_MAX:g} %\n")
     print(f"{'work':<12}{'loss':>7}{'Mbit/s':>9}{'arrived':>9}{'per s':>9}{'overflow':>10}{'plan':>8}", end="")
-    print(f"{'sink':>8}{'CPU s/GB':>10}{'core':>6}  limit")
+    print(f"{'sink':>8}{'CPU s/GB':>10}{'core':>6}{'waited':>8}{'a core':>8}  limit")
     for work in arguments.work:
         kind, _, size = work.partition("-")
         for loss in arguments.loss:
@@ -91,7 +104,8 @@ def show(work: str, loss: float, step: Step, limit: str = "") -> None:
         f"{work:<12}{loss:>7.1%}{step.offered_mbit_s:>9.0f}"
         f"{step.arrived_bytes * 8e-6 / step.seconds:>9.0f}{step.arrived / step.seconds:>9.0f}{step.overflow:>10.3%}"
         f"{step.lost / max(step.received, 1):>8.2%}{1 - step.arrived / max(step.forwarded, 1):>8.2%}"
-        f"{step.cpu_s / step.sent_bytes * 1e9:>10.2f}{step.cpu_s / step.seconds:>6.0%}  {limit}",
+        f"{step.cpu_s / step.sent_bytes * 1e9:>10.2f}{step.cpu_s / step.seconds:>6.0%}"
+        f"{step.waited_s / step.seconds:>8.0%}{step.core_mbit_s:>8.0f}  {limit}",
         flush=True,
     )
 
@@ -110,7 +124,7 @@ def best(gso: bool, size: int, loss: float, delay_ms: float, seconds: float) -> 
                     kept = step
                 if step.kept_up and offered:
                     break
-                limit = limit if offered else "sender"
+                limit = "sender" if not offered else "machine" if step.link_waited else limit
             else:
                 return kept or step, limit
         assert kept is not None
@@ -155,29 +169,35 @@ class Rig:
 
     def run(self, gso: bool, size: int, rate_mbit_s: float, seconds: float) -> Step:
         """Sends at `rate_mbit_s` for so long, and waits until everything has come to its end."""
-        before, arrived_before, cpu_before = self._counts(), self._arrived(), self._cpu_s()
+        before, arrived_before, cpu_before, waited_before = (
+            self._counts(),
+            self._arrived(),
+            self._cpu_s(),
+            self._waited_s(),
+        )
         send, burst = batches(self._sender, size) if gso else (Singles(self._sender, size), SINGLES_A_CALL)
         sent, took_s = offer(send, burst, burst * size * 8 / (rate_mbit_s * 1e6), seconds)
         while (counts := self._counts())["queued"]:
             sleep(SETTLE_S)
         sleep(SETTLE_S)
-        cpu_s = self._cpu_s() - cpu_before
+        cpu_s, waited_s = self._cpu_s() - cpu_before, self._waited_s() - waited_before
         counts = self._counts()
         arrived, arrived_bytes = (now - then for now, then in zip(self._arrived(), arrived_before, strict=True))
         received, lost, dropped, forwarded = (
             counts[event] - before[event] for event in ("received", "lost", "dropped", "forwarded")
         )
         return Step(
-            took_s,
-            sent,
-            received,
-            lost,
-            dropped,
-            forwarded,
-            arrived,
-            arrived_bytes,
+            seconds=took_s,
+            sent=sent,
+            received=received,
+            lost=lost,
+            dropped=dropped,
+            forwarded=forwarded,
+            arrived=arrived,
+            arrived_bytes=arrived_bytes,
             sent_bytes=sent * size,
             cpu_s=cpu_s,
+            waited_s=waited_s,
         )
 
     def _arrived(self) -> tuple[int, int]:
@@ -210,6 +230,10 @@ class Rig:
             elif name.startswith("link_queued_bytes"):
                 found["queued"] = int(float(value))
         return found
+
+    def _waited_s(self) -> float:
+        """For how long its main thread was ready, and did not run."""
+        return int(Path(f"/proc/{self._link.pid}/schedstat").read_text().split()[1]) / 1e9
 
     def _cpu_s(self) -> float:
         fields = Path(f"/proc/{self._link.pid}/stat").read_text().rpartition(")")[2].split()

@@ -9,7 +9,7 @@ from bench.work.sizes import Figures, Sizes
 RESPONSE_BYTES = 1000
 KEPT_RESPONSE_BYTES = 500
 """With its head it fits the 1,024 bytes that microsocks moves at a time. It does not turn Nagle's algorithm off, so the
-second piece of anything larger waits for a delayed acknowledgement: 40 ms and more, which say nothing about a ceiling."""
+second piece of anything larger waits for a delayed acknowledgement: 40 ms and more, not a ceiling."""
 WARM_UP_S = 0.3
 GRACE_S = 30.0
 REQUESTS_PER_S = 50.0
