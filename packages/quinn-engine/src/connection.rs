@@ -574,8 +574,9 @@ impl Connection {
         }
         if !blocked {
             self.events.push_back(Event::Writable { stream: number });
-        } else if let Some(stream) = self.streams.get_mut(&number) {
-            stream.woken = false;
+        }
+        if let Some(stream) = self.streams.get_mut(&number) {
+            stream.woken = !blocked;
             if stream.short_since.is_none() {
                 self.turn += 1;
                 self.short_streams += 1;

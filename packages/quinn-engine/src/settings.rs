@@ -50,8 +50,11 @@ impl Limits {
         Windows { start, stream }
     }
 
+    /// Where windows can grow, too little to make one grow that nobody reads of.
     pub fn delivered_bytes(&self) -> u64 {
-        DELIVERED_BYTES.min(self.stream_window_floor_bytes)
+        let (floor, cap) = (self.stream_window_floor_bytes, self.stream_window_cap_bytes);
+        let unread = if cap > floor { (cap / TOLD_PARTS).max(2) - 1 } else { floor };
+        DELIVERED_BYTES.min(floor).min(unread)
     }
 
     fn transport(&self, windows: Windows, datagram_bytes: u16) -> Result<TransportConfig, String> {
