@@ -55,17 +55,6 @@ def test_ipv6_has_longer_headers(make_pair: MakeRealPair) -> None:
     assert client._datagram_bytes(("2001:db8::1", 4433, 0, 0)) == 1452
 
 
-def test_the_path_asked_for_is_the_one_to_the_server(make_pair: MakeRealPair) -> None:
-    asked: list[Address] = []
-
-    def path_mtu(address: Address) -> int:
-        asked.append(address)
-        return 1500
-
-    make_pair(path_mtu=path_mtu).connect()
-    assert asked == [SERVER]
-
-
 @pytest.mark.parametrize("carried", [1472, 1471, 1300, 1200])
 def test_where_the_path_loses_large_datagrams_the_handshake_starts_over_small(
     make_pair: MakeRealPair, carried: int

@@ -199,7 +199,10 @@ class TestEndings:
         pair.client.write(stream, b"request")
         pair.until_received(pair.server, stream, 7)
         pair.server.write(stream, b"answer")
-        (pair.server.finish(stream) if ended == "finish" else pair.server.reset(stream, CODE))
+        if ended == "finish":
+            pair.server.finish(stream)
+        else:
+            pair.server.reset(stream, CODE)
         pair.run(settle_s)
         quic(pair.client).stop_stream(stream, CODE)  # whatever our own rules say
         pair.client.engine.ping(pair.client.connection)
