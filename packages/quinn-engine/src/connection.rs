@@ -206,7 +206,7 @@ impl Connection {
     }
 
     pub fn handshaking(&self) -> bool {
-        !self.established && self.live()
+        self.quic.is_handshaking() && self.live()
     }
 
     pub fn growth_bytes(&self) -> u64 {
