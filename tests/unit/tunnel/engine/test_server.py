@@ -119,6 +119,20 @@ def test_a_client_gives_up_and_says_why(make_real_pair: MakeRealPair) -> None:
     assert_empty(pair.client.engine)
 
 
+def test_a_handshake_that_is_complete_is_not_given_up_because_its_process_slept(make_real_pair: MakeRealPair) -> None:
+    """Whoever wakes up late may hand in datagrams and run timers before asking what happened."""
+    client, server, now = make_real_pair.client(), make_real_pair.server(), 1.0
+    client.connect(SERVER, now)
+    for _ in range(10):
+        for source, to, address in ((client, server, CLIENT), (server, client, SERVER)):
+            for transmit in transmits(source, now):
+                to.receive(transmit.data, transmit.segment_size, address, now)
+    for engine in (client, server):
+        engine.handle_timer(now + 2 * SMALL.handshake_timeout_s)
+        events = [happened[1] for happened in iter(engine.poll_event, None)]
+        assert [type(event) for event in events] == [Connected]
+
+
 def test_an_unknown_version_is_answered_by_what_all_versions_share(make_real_pair: MakeRealPair) -> None:
     """RFC 8999 section 6. quinn adds versions of its drafts, and one that nobody speaks (RFC 9000 section 15)."""
     pair = make_real_pair()
