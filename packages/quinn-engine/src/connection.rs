@@ -127,6 +127,8 @@ pub struct Connection {
     ending: Option<Ending>,
     /// The next datagram is not to wait for the congestion window.
     urgent: bool,
+    /// The peer was heard after we had been mute, and no acknowledgement went out since.
+    owes_ack: bool,
     sent_at: Instant,
     ping_asked: bool,
     /// The first one that is not answered.
@@ -180,6 +182,7 @@ impl Connection {
             streams: HashMap::new(),
             ending: None,
             urgent: false,
+            owes_ack: false,
             sent_at: now,
             ping_asked: false,
             pinged_at: None,
@@ -253,7 +256,10 @@ impl Connection {
         if frames != self.frames_received {
             self.frames_received = frames;
             self.last_received_at = now;
-            self.urgent |= now >= self.sent_at + MUTE;
+            if now >= self.sent_at + MUTE {
+                self.urgent = true;
+                self.owes_ack = true;
+            }
         }
         if stats.frame_rx.acks != self.acks_received {
             self.acks_received = stats.frame_rx.acks;
@@ -266,6 +272,7 @@ impl Connection {
     }
 
     pub fn poll_transmit(&mut self, now: Instant, segments: usize, buffer: &mut Vec<u8>) -> Option<Transmit> {
+        let acks_sent = self.owes_ack.then(|| self.quic.stats().frame_tx.acks);
         let transmit = if self.urgent {
             congestion::passing(|| self.quic.poll_transmit(now, 1, buffer))
         } else {
@@ -274,6 +281,7 @@ impl Connection {
         if transmit.is_some() {
             self.urgent = false;
             self.sent_at = now;
+            self.owes_ack &= acks_sent == Some(self.quic.stats().frame_tx.acks);
             if std::mem::take(&mut self.ping_asked) {
                 self.pinged_at.get_or_insert(now);
             }
@@ -287,6 +295,7 @@ impl Connection {
 
     pub fn handle_timeout(&mut self, now: Instant) {
         self.quic.handle_timeout(now);
+        self.urgent |= self.owes_ack; // quinn delays acknowledgements: this may be the time of one.
         if self.handshaking() && self.handshake_deadline.is_some_and(|deadline| now >= deadline) {
             self.quic.close(now, VarInt::from_u32(0), Bytes::new());
             self.urgent = true;
