@@ -86,6 +86,17 @@ class TestConnecting:
         assert pair.client.closed is not None
         assert pair.client.closed.cause is Cause.SERVER_BUSY
 
+    def test_a_server_that_refuses_strangers_serves_the_others(self, pair: Pair) -> None:
+        pair.server.engine.refuse_strangers()
+        stream = open_stream(pair, payload(1000))
+        assert pair.until_received(pair.server, stream, 1000) == payload(1000)
+        stranger = pair.client.engine.connect(pair.server.address, pair.world.now)
+        pair.until(lambda: pair.client.closed is not None, 5)
+        assert pair.client.closed is not None
+        assert pair.client.closed.cause is Cause.SERVER_BUSY
+        assert stranger != pair.client.connection
+        assert pair.server.closed is None
+
 
 class TestBytes:
     @pytest.mark.parametrize("size", [1, 1000, 5_000, 300_000])
