@@ -7,6 +7,7 @@ Rules:
 """
 
 from collections import deque
+from dataclasses import replace
 from random import Random
 
 from tests.sim.model_connection import Connection, Faults, State
@@ -107,6 +108,9 @@ class ModelEngine:
     def accept(self, connection: int) -> None:
         if (found := self._connections.get(connection)) is not None:
             found.accept()
+
+    def refuse_strangers(self) -> None:
+        self._limits = replace(self._limits, max_connections=0)
 
     def open(self, connection: int) -> int | None:
         found = self._connections.get(connection)

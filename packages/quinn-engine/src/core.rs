@@ -244,6 +244,10 @@ impl Core {
 
     // Strangers.
 
+    pub fn refuse_strangers(&mut self) {
+        self.limits.max_connections = 0;
+    }
+
     fn stranger(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
         self.buffer.clear();
         let live = self.connections.values().filter(|connection| connection.live()).count();

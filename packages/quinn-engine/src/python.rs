@@ -177,6 +177,10 @@ impl Endpoint {
         self.call(connection, Connection::accept)
     }
 
+    fn refuse_strangers(&self) -> PyResult<()> {
+        self.guarded(Core::refuse_strangers)
+    }
+
     fn open(&self, connection: u64) -> PyResult<Option<u64>> {
         self.call(connection, Connection::open)
     }

@@ -159,6 +159,9 @@ class Engine(Protocol):
     def accept(self, connection: int) -> None:
         """Lifts the limits of a connection that has not introduced itself yet to the full ones. Server only."""
 
+    def refuse_strangers(self) -> None:
+        """From now on no handshake begins: who asks for one hears SERVER_BUSY at once. Server only."""
+
     def open(self, connection: int) -> int | None:
         """A new bidirectional stream; None while the peer's limit is reached (`StreamsAvailable` follows)."""
 

@@ -76,6 +76,7 @@ class ServerSession(Session):
         """No new streams; connections close as they run empty. `connection_count` tells when that is done."""
         self._now = now
         self._draining = True
+        self._engine.refuse_strangers()
         for connection in list(self._connections.values()):
             if connection.state is State.UP:
                 self._send_away(connection)

@@ -97,6 +97,9 @@ class Endpoint:
         if link := self._touch(connection):
             link.quic.accept()
 
+    def refuse_strangers(self) -> None:
+        """A client meets none."""
+
     def open(self, connection: int) -> int | None:
         link = self._links.get(connection)
         return link.quic.open_stream() if link else None

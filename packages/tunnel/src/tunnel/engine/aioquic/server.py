@@ -32,6 +32,9 @@ class ServerEndpoint(Endpoint):
         self._budget = budget
         self._tokens = QuicRetryTokenHandler()
 
+    def refuse_strangers(self) -> None:
+        self._limits = replace(self._limits, max_connections=0)
+
     def _stranger(self, datagram: bytes, address: Address, now: float) -> Link | None:
         initial = parse_initial(datagram, self._configuration.supported_versions)
         if initial is None:
