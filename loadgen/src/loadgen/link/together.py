@@ -7,7 +7,8 @@ Rules
 - Everything else comes out datagram by datagram, whole: longer ones, GRO buffers, those of several senders.
 - Where the system has no recvmmsg, or lays out its structures in another way than 64-bit Linux, there is no such thing.
 
-Measured on loopback, microseconds a datagram of 1,452 bytes: one by one 2.2, together 0.6.
+Measured on loopback, microseconds a datagram of 1,452 bytes, the best of 60 runs: one by one 3.0, together 1.2. What
+follows (admission, delay, sending) is then paid for each buffer, and that saves more.
 """
 
 import ctypes
