@@ -49,6 +49,13 @@ def test_datagrams_are_as_large_as_the_path_within_the_bounds(
     assert_carries(pair)
 
 
+def test_datagrams_are_no_larger_than_aioquic_can_write(make_pair: MakeRealPair) -> None:
+    """With more, a STREAM frame's length did not fit its field, and the first bulk transfer ended the connection."""
+    pair = make_pair(with_limits(datagram_cap_bytes=60_000), path_mtu=lambda address: 65_536).connect()
+    assert sizes(pair) == (16_384, 16_384)
+    assert_carries(pair)
+
+
 def test_ipv6_has_longer_headers(make_pair: MakeRealPair) -> None:
     client = endpoint(make_pair(path_mtu=lambda address: 1500).client)
     assert isinstance(client, ClientEndpoint)

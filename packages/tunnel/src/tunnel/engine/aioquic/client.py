@@ -9,7 +9,7 @@ Rules:
 from collections.abc import Callable
 from dataclasses import replace
 
-from tunnel.engine.aioquic.connection import Connection
+from tunnel.engine.aioquic.connection import Connection, datagram_bytes
 from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.endpoint import Endpoint, canonical
 from tunnel.engine.aioquic.link import Link
@@ -56,8 +56,8 @@ class ClientEndpoint(Endpoint):
             link.start_over(self._handshake(link.address, link.probe.size, self._now))
         super()._report(link)
 
-    def _handshake(self, address: Address, datagram_bytes: int, now: float) -> Connection:
-        configuration = replace(self._configuration, max_datagram_size=datagram_bytes)
+    def _handshake(self, address: Address, size: int, now: float) -> Connection:
+        configuration = replace(self._configuration, max_datagram_size=size)
         quic = Connection(configuration, self._limits, self._budget, now)
         quic.connect(address, now)
         return quic
@@ -67,4 +67,4 @@ class ClientEndpoint(Endpoint):
         if mtu is None:
             return self._limits.datagram_floor_bytes
         headers = IPV6_UDP_HEADERS_BYTES if ":" in address[0] else IPV4_UDP_HEADERS_BYTES
-        return max(self._limits.datagram_floor_bytes, min(mtu - headers, self._limits.datagram_cap_bytes))
+        return datagram_bytes(mtu - headers, self._limits)

@@ -51,6 +51,14 @@ KEY_UPDATE_PACKETS = 2**22
 aioquic never does it by itself. It costs about a round trip's packets from the peer, which are then sent again.
 """
 
+DATAGRAM_BYTES_MAX = 16 * KIB
+"""aioquic writes the lengths of STREAM frames and long headers in two bytes, whatever they are (RFC 9000 sec. 16)."""
+
+
+def datagram_bytes(wanted: int, limits: EngineLimits) -> int:
+    """`wanted`, within the limits and what aioquic can do."""
+    return max(limits.datagram_floor_bytes, min(wanted, limits.datagram_cap_bytes, DATAGRAM_BYTES_MAX))
+
 
 class Connection(QuicConnection):
     """`now` of the last datagram, flush or timer is good enough for what `consume` measures: `self.now`."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.retry import QuicRetryTokenHandler
 
-from tunnel.engine.aioquic.connection import Connection
+from tunnel.engine.aioquic.connection import Connection, datagram_bytes
 from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.endpoint import Endpoint
 from tunnel.engine.aioquic.link import Link
@@ -59,7 +59,7 @@ class ServerEndpoint(Endpoint):
         elif len(self._unfinished) >= self._limits.retry_above_handshakes:
             self._answer(retry(initial, self._tokens, address, now), address)
             return None
-        size = max(self._limits.datagram_floor_bytes, min(len(datagram), self._limits.datagram_cap_bytes))
+        size = datagram_bytes(len(datagram), self._limits)
         quic = Connection(
             replace(self._configuration, max_datagram_size=size),
             self._limits,
