@@ -87,7 +87,9 @@ def network(mtu: int) -> Iterator[Network]:
         _ip(*there, "link", "set", "lo", "up")
         yield made
     finally:
-        _ip("netns", "delete", made.namespace)  # and its end of the pair, and with that the other one
+        # The kernel takes its time with what is left in a namespace, and the next test makes a card of the same name.
+        subprocess.run([_ip_program(), "link", "delete", made.card], check=False, capture_output=True)
+        _ip("netns", "delete", made.namespace)
 
 
 @dataclass
