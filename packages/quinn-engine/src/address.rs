@@ -35,3 +35,41 @@ pub fn tuple<'py>(py: Python<'py>, address: SocketAddr) -> PyResult<Bound<'py, P
 fn text(ip: Ipv6Addr) -> String {
     ip.to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Of an expression of Python's, and back.
+    fn there_and_back(source: &std::ffi::CStr) -> PyResult<(SocketAddr, String)> {
+        Python::initialize();
+        Python::attach(|py| {
+            let given = py.eval(source, None, None)?;
+            let address = parse(given.cast::<PyTuple>()?)?;
+            Ok((address, tuple(py, address)?.to_string()))
+        })
+    }
+
+    #[test]
+    fn addresses_come_back_in_their_shortest_form() {
+        for (source, address, back) in [
+            (c"('192.0.2.1', 443)", "192.0.2.1:443", "('192.0.2.1', 443)"),
+            (c"('2001:DB8:0::1', 443)", "[2001:db8::1]:443", "('2001:db8::1', 443)"),
+            (c"('2001:db8::1', 443, 0, 0)", "[2001:db8::1]:443", "('2001:db8::1', 443)"),
+            (c"('fe80::1%eth0', 443, 0, 3)", "[fe80::1%3]:443", "('fe80::1', 443, 0, 3)"),
+            (c"('fe80::1', 443, 7, 0)", "[fe80::1]:443", "('fe80::1', 443, 7, 0)"),
+            (c"('::ffff:192.0.2.1', 443, 0, 0)", "[::ffff:192.0.2.1]:443", "('::ffff:192.0.2.1', 443)"),
+        ] {
+            let (parsed, again) = there_and_back(source).unwrap();
+            assert_eq!((parsed.to_string().as_str(), again.as_str()), (address, back));
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for source in [c"('example.org', 443)", c"('192.0.2.1', 65536)", c"('192.0.2.1', -1)", c"('192.0.2.1',)", c"()"]
+        {
+            assert!(there_and_back(source).is_err(), "{source:?}");
+        }
+    }
+}

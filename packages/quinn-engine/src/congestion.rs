@@ -106,3 +106,26 @@ impl Controller for Passing {
         self.0.into_any()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_endless_for_one_call_also_if_it_panics() {
+        let controller = factory("cubic").unwrap().build(Instant::now(), 1200);
+        let window = controller.window();
+        assert!(passing(|| controller.window()) > u32::MAX.into(), "beyond what quinn paces");
+        assert_eq!(controller.window(), window);
+        assert!(std::panic::catch_unwind(|| passing(|| panic!("on purpose"))).is_err());
+        assert_eq!(controller.window(), window);
+    }
+
+    #[test]
+    fn controllers_have_names() {
+        for name in ["cubic", "bbr", "reno"] {
+            assert!(factory(name).unwrap().build(Instant::now(), 1200).window() > 0);
+        }
+        assert!(factory("vegas").is_err());
+    }
+}

@@ -508,7 +508,7 @@ impl Connection {
     }
 
     fn limit_connection(&mut self) {
-        let window = connection_window(&self.limits, self.windows.start) + self.growth_bytes();
+        let window = connection_window(&self.limits, self.windows.start, self.growth_bytes());
         self.quic.set_receive_window(size(window));
     }
 

@@ -98,3 +98,47 @@ impl Ending {
 fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use quinn_proto::{ApplicationClose, ConnectionClose, TransportErrorCode, VarInt};
+
+    fn shape(error: ConnectionError) -> (&'static str, u64, String, bool) {
+        let ending = Ending::of(error, true);
+        assert!(ending.established || ending.kind.name() == "timed_out");
+        (ending.kind.name(), ending.code, ending.reason, ending.by_peer)
+    }
+
+    #[test]
+    fn an_ending_keeps_who_said_what() {
+        let close = ApplicationClose { error_code: VarInt::from_u32(0x42), reason: Bytes::from_static(b"go\xff") };
+        let expected = ("application", 0x42, "go\u{fffd}".to_owned(), true);
+        assert_eq!(shape(ConnectionError::ApplicationClosed(close)), expected);
+
+        let close = ConnectionClose {
+            error_code: TransportErrorCode::CONNECTION_REFUSED,
+            frame_type: None,
+            reason: Bytes::from_static(b"full"),
+        };
+        assert_eq!(shape(ConnectionError::ConnectionClosed(close)), ("transport", 2, "full".to_owned(), true));
+
+        let error = TransportError::from(TransportErrorCode::FLOW_CONTROL_ERROR);
+        let (kind, code, _, by_peer) = shape(ConnectionError::TransportError(error));
+        assert_eq!((kind, code, by_peer), ("transport", 3, false));
+    }
+
+    #[test]
+    fn silence_and_a_stateless_reset_are_what_they_are() {
+        assert_eq!(shape(ConnectionError::TimedOut), ("timed_out", 0, String::new(), false));
+        let (kind, _, reason, by_peer) = shape(ConnectionError::Reset);
+        assert_eq!((kind, by_peer), ("forgotten", true));
+        assert!(!reason.is_empty(), "in words");
+        for error in [ConnectionError::VersionMismatch, ConnectionError::CidsExhausted, ConnectionError::LocallyClosed]
+        {
+            let (kind, code, reason, _) = shape(error);
+            assert_eq!((kind, code), ("transport", 0));
+            assert!(!reason.is_empty(), "in words");
+        }
+    }
+}

@@ -255,12 +255,7 @@ impl Endpoint {
 
     /// Runs `work` on the state. No Python code may run in it.
     fn guarded<T>(&self, work: impl FnOnce(&mut Core) -> T) -> PyResult<T> {
-        let mut core = self.core.lock().unwrap_or_else(PoisonError::into_inner);
-        catch_unwind(AssertUnwindSafe(|| work(&mut core))).map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-            EngineError::new_err(("internal", text.unwrap_or("the engine panicked").to_owned()))
-        })
+        caught(&self.core, work).map_err(|text| EngineError::new_err(("internal", text)))
     }
 
     /// A call on a connection that has ended does nothing.
@@ -290,6 +285,16 @@ impl Endpoint {
             )),
         }
     }
+}
+
+/// What a panic said, instead of the panic. The state can be asked again afterwards.
+fn caught<S, T>(state: &Mutex<S>, work: impl FnOnce(&mut S) -> T) -> Result<T, String> {
+    let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+    catch_unwind(AssertUnwindSafe(|| work(&mut state))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        text.unwrap_or("the engine panicked").to_owned()
+    })
 }
 
 /// Copied once, into the bytes that Python gets.
@@ -326,4 +331,18 @@ fn authority((der, valid_from, valid_until): (Vec<u8>, u64, u64)) -> Authority {
 
 fn value_error(error: impl ToString) -> PyErr {
     PyValueError::new_err(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_becomes_its_words_and_the_state_can_be_asked_again() {
+        let state = Mutex::new(1);
+        assert_eq!(caught(&state, |_| panic!("plain")), Err::<(), _>("plain".to_owned()));
+        assert_eq!(caught(&state, |number| panic!("number {number}")), Err::<(), _>("number 1".to_owned()));
+        assert_eq!(caught(&state, |_| std::panic::panic_any(7)), Err::<(), _>("the engine panicked".to_owned()));
+        assert_eq!(caught(&state, |number| *number + 1), Ok(2));
+    }
 }

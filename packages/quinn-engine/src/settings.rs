@@ -19,6 +19,10 @@ use crate::windows::{Starting, TOLD_PARTS};
 const IPV4_UDP_HEADERS_BYTES: u16 = 28;
 const IPV6_UDP_HEADERS_BYTES: u16 = 48;
 
+/// A first packet that got lost is repeated after three times as long: with quinn's own 333 ms a handshake that loses two
+/// packets takes longer than it may.
+const INITIAL_RTT: Duration = Duration::from_millis(100);
+
 /// Delivered to the session and not consumed yet, at most, for each stream: what is read ahead of its reader.
 pub const DELIVERED_BYTES: u64 = 256 * 1024;
 
@@ -52,9 +56,9 @@ impl Limits {
 
     /// Where windows can grow, too little to make one grow that nobody reads of.
     pub fn delivered_bytes(&self) -> u64 {
-        let (floor, cap) = (self.stream_window_floor_bytes, self.stream_window_cap_bytes);
-        let unread = if cap > floor { (cap / TOLD_PARTS).max(2) - 1 } else { floor };
-        DELIVERED_BYTES.min(floor).min(unread)
+        let windows = self.windows(true);
+        let unread = if windows.growth() > 0 { windows.grows_at().max(2) - 1 } else { u64::MAX };
+        DELIVERED_BYTES.min(self.stream_window_floor_bytes).min(unread)
     }
 
     fn transport(&self, windows: Windows, datagram_bytes: u16) -> Result<TransportConfig, String> {
@@ -67,6 +71,7 @@ impl Limits {
             .max_concurrent_uni_streams(VarInt::from_u32(0))
             .max_idle_timeout(Some(IdleTimeout::from(idle_ms)))
             .datagram_receive_buffer_size(None)
+            .initial_rtt(INITIAL_RTT)
             .mtu_discovery_config(Some(discovery))
             .congestion_controller_factory(congestion::factory(&self.congestion_control)?);
         Ok(transport)
@@ -103,7 +108,7 @@ pub fn client_config(
     let largest = path_mtu.map_or(limits.datagram_cap_bytes, |mtu| mtu.saturating_sub(headers));
     let mut transport = limits.transport(windows, largest.min(limits.datagram_cap_bytes))?;
     transport
-        .receive_window(size(connection_window(limits, windows.start)))
+        .receive_window(size(connection_window(limits, windows.start, 0)))
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
     let quic = QuicClientConfig::try_from(crypto).map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(Arc::new(Starting::new(quic, size(windows.start))));
@@ -143,10 +148,11 @@ pub fn endpoint_config(limits: &Limits, secret: Option<&[u8]>, seed: Option<u64>
     Ok(config)
 }
 
-/// Room for all streams at once, the control stream, and a step of which the peer has not been told yet: no stream is
-/// ever short of the connection's credit because of others (F11).
-pub fn connection_window(limits: &Limits, stream_window: u64) -> u64 {
-    limits.max_streams * stream_window * (TOLD_PARTS + 1) / TOLD_PARTS + limits.control_window_bytes
+/// Room for all streams at once, what some of them have grown by, and the control stream. quinn keeps a last eighth of a
+/// window to itself, so there is a seventh more: no stream is ever short of the connection's credit because of others (F11).
+pub fn connection_window(limits: &Limits, stream_window: u64, growth: u64) -> u64 {
+    let all = limits.max_streams * stream_window + growth + limits.control_window_bytes;
+    all + all.div_ceil(TOLD_PARTS - 1)
 }
 
 pub fn size(bytes: u64) -> VarInt {
@@ -155,4 +161,113 @@ pub fn size(bytes: u64) -> VarInt {
 
 pub fn handshake_timeout(limits: &Limits) -> Duration {
     Duration::from_secs_f64(limits.handshake_timeout_s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KIB: u64 = 1024;
+    const MIB: u64 = 1024 * KIB;
+
+    fn limits(floor: u64, cap: u64) -> Limits {
+        Limits {
+            stream_window_floor_bytes: floor,
+            stream_window_cap_bytes: cap,
+            window_budget_bytes: 128 * MIB,
+            send_cap_bytes: MIB,
+            control_window_bytes: 64 * KIB,
+            max_streams: 256,
+            greeting_streams: 16,
+            greeting_credit_bytes: 256 * KIB,
+            max_connections: 1024,
+            retry_above_handshakes: 64,
+            handshake_timeout_s: 5.0,
+            idle_timeout_s: 30.0,
+            datagram_cap_bytes: 16 * 1024,
+            congestion_control: "cubic".into(),
+        }
+    }
+
+    const SHAPES: [(u64, u64); 7] = [
+        (256 * KIB, 8 * MIB),
+        (256 * KIB, 2 * MIB),
+        (256 * KIB, 256 * KIB),
+        (64 * KIB, 65 * KIB),
+        (1, 8 * MIB),
+        (1000, 1000),
+        (512 * KIB, 256 * KIB),
+    ];
+
+    #[test]
+    fn a_stream_starts_with_its_floor_and_an_eighth_of_what_it_may_grow_to() {
+        let windows = limits(256 * KIB, 8 * MIB).windows(true);
+        assert_eq!((windows.start, windows.stream), (MIB + 256 * KIB, 8 * MIB));
+        assert_eq!(windows.growth(), 8 * MIB - MIB - 256 * KIB);
+    }
+
+    #[test]
+    fn windows_stay_within_the_cap_and_tell_of_themselves() {
+        for (floor, cap) in SHAPES {
+            for may_grow in [true, false] {
+                let windows = limits(floor, cap).windows(may_grow);
+                assert!(windows.start <= windows.stream && windows.stream <= cap, "{floor} {cap}");
+                // Else a peer that has used up the start would wait for ever.
+                assert!(windows.start > windows.grows_at(), "{floor} {cap}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_budget_nothing_grows() {
+        for (floor, cap) in SHAPES {
+            let windows = limits(floor, cap).windows(false);
+            assert_eq!(windows.growth(), 0);
+            assert_eq!(windows.start, limits(floor, cap).windows(true).start);
+        }
+    }
+
+    #[test]
+    fn what_is_handed_over_unread_is_little_and_makes_nothing_grow() {
+        for (floor, cap) in SHAPES {
+            let limits = limits(floor, cap);
+            let delivered = limits.delivered_bytes();
+            assert!(0 < delivered && delivered <= DELIVERED_BYTES && delivered <= floor, "{floor} {cap}");
+            let windows = limits.windows(true);
+            assert!(windows.growth() == 0 || delivered < windows.grows_at(), "{floor} {cap}");
+        }
+    }
+
+    #[test]
+    fn the_connection_has_room_for_all_streams_and_what_it_has_not_told_yet() {
+        for (floor, cap) in SHAPES {
+            let limits = limits(floor, cap);
+            let windows = limits.windows(true);
+            for grown in [0, 1, 7, limits.max_streams] {
+                let growth = grown * windows.growth();
+                let window = connection_window(&limits, windows.start, growth);
+                let told_at_least = window - window / TOLD_PARTS;
+                assert!(told_at_least >= limits.max_streams * windows.start + growth + limits.control_window_bytes);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_beyond_what_a_varint_holds_are_the_largest() {
+        assert_eq!(size(7), VarInt::from_u32(7));
+        assert_eq!(size(u64::MAX), VarInt::MAX);
+    }
+
+    #[test]
+    fn settings_that_cannot_be_are_refused_in_words() {
+        let mut slow = limits(KIB, KIB);
+        slow.idle_timeout_s = 1e300;
+        assert!(slow.transport(slow.windows(true), 1200).is_err());
+        let mut vegas = limits(KIB, KIB);
+        vegas.congestion_control = "vegas".into();
+        assert!(vegas.transport(vegas.windows(true), 1200).unwrap_err().contains("vegas"));
+        let mut tiny = limits(KIB, KIB);
+        tiny.datagram_cap_bytes = 1199;
+        assert!(endpoint_config(&tiny, None, None).is_err());
+    }
 }

@@ -180,3 +180,39 @@ fn within(now: UnixTime, valid_from: u64, valid_until: u64) -> Result<(), Error>
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lasting_secret_is_of_one_key_and_one_purpose() {
+        let secret = lasting_secret(b"key", "purpose");
+        assert_eq!(secret, lasting_secret(b"key", "purpose"));
+        assert_ne!(secret, lasting_secret(b"key", "another purpose"));
+        assert_ne!(secret, lasting_secret(b"another key", "purpose"));
+    }
+
+    #[test]
+    fn the_quickest_cipher_is_preferred_and_none_is_lost() {
+        let suites: Vec<_> = provider().cipher_suites.iter().map(|suite| suite.suite()).collect();
+        assert_eq!(suites[0], rustls::CipherSuite::TLS13_AES_128_GCM_SHA256);
+        assert_eq!(suites.len(), ring_provider::default_provider().cipher_suites.len());
+    }
+
+    #[test]
+    fn validity_has_two_ends_that_belong_to_it() {
+        let at = |seconds| UnixTime::since_unix_epoch(Duration::from_secs(seconds));
+        assert_eq!(within(at(9), 10, 20), Err(CertificateError::NotValidYet.into()));
+        assert_eq!(within(at(10), 10, 20), Ok(()));
+        assert_eq!(within(at(20), 10, 20), Ok(()));
+        assert_eq!(within(at(21), 10, 20), Err(CertificateError::Expired.into()));
+    }
+
+    #[test]
+    fn files_that_hold_nothing_are_refused() {
+        assert!(server_config(b"", b"", "x").is_err());
+        assert!(server_config(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", b"", "x").is_err());
+        assert!(client_config(Trust::Authorities(Vec::new()), "x").is_err());
+    }
+}
