@@ -19,7 +19,7 @@ from tests.unit.tunnel.engine.harness import (
     with_limits,
 )
 
-from tunnel.engine.port import Closed, Connected, Data, Event
+from tunnel.engine.port import Address, Closed, Connected, Data, Event
 from tunnel.errors import Cause
 
 INITIAL_BYTES = 1200
@@ -117,6 +117,18 @@ def test_a_client_gives_up_and_says_why(make_real_pair: MakeRealPair) -> None:
     assert pair.world.now == pytest.approx(started + 2.0, abs=0.05)
     pair.run(5)
     assert_empty(pair.client.engine)
+
+
+@pytest.mark.parametrize("away", [CLIENT, SERVER])
+def test_a_first_packet_that_got_lost_is_repeated_soon(make_real_pair: MakeRealPair, away: Address) -> None:
+    """In time for several tries before the handshake is given up."""
+    pair = make_real_pair()
+    pair.world.network.unreachable.add(away)
+    pair.world.after(0.05, pair.world.network.unreachable.clear)
+    started = pair.world.now
+    pair.client.connect(started)
+    pair.until(lambda: pair.client.connected)
+    assert pair.world.now - started < 0.5
 
 
 def test_a_handshake_that_is_complete_is_not_given_up_because_its_process_slept(make_real_pair: MakeRealPair) -> None:
