@@ -7,6 +7,7 @@
 //! - No panic leaves here: it becomes an EngineError with the error table's cause `internal`.
 
 mod address;
+mod announced;
 mod clock;
 mod congestion;
 mod connection;
@@ -15,7 +16,6 @@ mod event;
 mod python;
 mod settings;
 mod tls;
-mod windows;
 
 #[pyo3::pymodule]
 mod quinn_engine {

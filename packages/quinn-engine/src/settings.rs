@@ -12,9 +12,12 @@ use quinn_proto::{
 };
 use ring::hmac;
 
+use crate::announced::{Announced, Announcing, TOLD_PARTS};
 use crate::congestion;
 use crate::tls::lasting_secret;
-use crate::windows::{Starting, TOLD_PARTS};
+
+/// RFC 9000 section 14.
+const MIN_DATAGRAM_BYTES: u16 = 1200;
 
 const IPV4_UDP_HEADERS_BYTES: u16 = 28;
 const IPV6_UDP_HEADERS_BYTES: u16 = 48;
@@ -106,12 +109,13 @@ pub fn client_config(
 ) -> Result<ClientConfig, String> {
     let headers = if remote.is_ipv4() { IPV4_UDP_HEADERS_BYTES } else { IPV6_UDP_HEADERS_BYTES };
     let largest = path_mtu.map_or(limits.datagram_cap_bytes, |mtu| mtu.saturating_sub(headers));
-    let mut transport = limits.transport(windows, largest.min(limits.datagram_cap_bytes))?;
+    let largest = largest.clamp(MIN_DATAGRAM_BYTES, limits.datagram_cap_bytes);
+    let mut transport = limits.transport(windows, largest)?;
     transport
         .receive_window(size(connection_window(limits, windows.start, 0)))
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
     let quic = QuicClientConfig::try_from(crypto).map_err(|error| error.to_string())?;
-    let mut config = ClientConfig::new(Arc::new(Starting::new(quic, size(windows.start))));
+    let mut config = ClientConfig::new(Arc::new(Announcing::new(quic, announced(windows, largest))));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
@@ -122,7 +126,8 @@ pub fn server_config(crypto: rustls::ServerConfig, limits: &Limits, windows: Win
         .receive_window(size(limits.greeting_credit_bytes))
         .max_concurrent_bidi_streams(size(limits.greeting_streams));
     let quic = QuicServerConfig::try_from(crypto).map_err(|error| error.to_string())?;
-    let mut config = ServerConfig::with_crypto(Arc::new(Starting::new(quic, size(windows.start))));
+    let mut config =
+        ServerConfig::with_crypto(Arc::new(Announcing::new(quic, announced(windows, limits.datagram_cap_bytes))));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
@@ -153,6 +158,10 @@ pub fn endpoint_config(limits: &Limits, secret: Option<&[u8]>, seed: Option<u64>
 pub fn connection_window(limits: &Limits, stream_window: u64, growth: u64) -> u64 {
     let all = limits.max_streams * stream_window + growth + limits.control_window_bytes;
     all + all.div_ceil(TOLD_PARTS - 1)
+}
+
+fn announced(windows: Windows, datagram_bytes: u16) -> Announced {
+    Announced { stream_window: size(windows.start), datagram_bytes: datagram_bytes.into() }
 }
 
 pub fn size(bytes: u64) -> VarInt {

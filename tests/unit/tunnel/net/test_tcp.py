@@ -6,6 +6,7 @@ import struct
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ class Links:
     poller: Poller
     made: list[Link] = field(default_factory=list)
 
-    def make(self, **options: int) -> Link:
+    def make(self, **options: Any) -> Link:
         with socket.create_server(("127.0.0.1", 0)) as server:
             peer = socket.create_connection(server.getsockname())
             raw, _ = server.accept()
