@@ -14,6 +14,8 @@ sys.path.insert(0, str(ROOT))
 
 from bench.results import Run
 
+from tunnel.engine.settings import EngineLimits
+
 FINBACK, AIOQUIC, V2RAY = "finback-quinn", "finback-aioquic", "v2ray-quic"
 FINBACK_BBR, TUIC_BBR = f"{FINBACK}-bbr", "tuic-bbr"
 NATIVE_PEERS = ("tuic", TUIC_BBR, "hysteria2")
@@ -26,8 +28,7 @@ OWN = ROOT / "bench" / "results" / "acceptance.json"
 
 AIOQUIC_MBIT_PER_S_MIN = 1.3 * 80
 """The prototypes of the first issue carried 50 to 80."""
-WINDOW_MB = 1.05
-"""Where a stream's window begins. Whoever reads slowly gives it no reason to grow."""
+WINDOW_MB = EngineLimits().stream_window_cap_bytes / 1e6
 
 Promise = tuple[str, str, bool]
 """What, the figure, whether it holds."""

@@ -45,7 +45,7 @@ def main() -> None:
     if peers["load"].missing:
         sys.exit(f"the load cannot be built: {peers['load'].missing}")
     samples = Samples()
-    settings = {"rounds": arguments.rounds, "quick": arguments.quick}
+    settings = {"rounds": arguments.rounds, "quick": arguments.quick, "note": arguments.note}
     for work in works:
         names = [name for name in work.contenders if not arguments.only or name in arguments.only]
         measure(work, names, arguments, peers, samples)
@@ -63,6 +63,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything work?")
     parser.add_argument("--lock", type=Path, help="a file that is locked during each round, where a machine is shared")
     parser.add_argument("--results", type=Path, default=LATEST, metavar="FILE", help="written in place of latest.json")
+    parser.add_argument("--note", default="", help="what the document says about this run")
     parser.add_argument("--document", action="store_true", help="only write docs/BENCHMARKS.md anew from the results")
     arguments = parser.parse_args()
     arguments.rounds = arguments.rounds or (1 if arguments.quick else 3)
@@ -76,7 +77,7 @@ def measure(
     sizes = QUICK if arguments.quick else Sizes()
     with tempfile.TemporaryDirectory(prefix="bench-") as directory:
         pki = make_pki(Path(directory))
-        for number in range(arguments.rounds):
+        for number in range(min(arguments.rounds, work.rounds_max)):
             with locked(arguments.lock):
                 for name in rotated(names, number):
                     key = (work.name, name)

@@ -85,6 +85,7 @@ def joined(groups: Iterable[Sequence[Bar]]) -> list[Bar]:
 
 def opening(run: Run) -> str:
     machine = run.about["machine"]
+    note = f"- {run.about['note']}\n" if run.about.get("note") else ""
     return f"""# Benchmarks
 
 One run of `make bench`: everybody does the same work on the same machine, in turns. This text is made
@@ -93,7 +94,7 @@ from `bench/results/latest.json`; nobody edits it.
 - Machine: {machine["processor"]}, {machine["cores"]} cores, {machine["memory_gb"]} GB, {machine["kernel"]}, \
 Python {machine["python"]}. Two proxies, the target and the load share these cores.
 - Commit {run.about["commit"]}, {run.about["date"]}, {run.about["rounds"]} rounds{", small sizes" * run.about["quick"]}.
-- A cell is the median over the rounds (lowest to highest). "finback is" says how many times better {OURS} is.
+{note}- A cell is the median over the rounds (lowest to highest). "finback is" says how many times better {OURS} is.
 - The cores are not ours alone and rarely equally fast for long: trust the ratios, not the figures. In the five minutes
   before the run {machine["load_before"]:g} processes wanted a core all the time; on an idle machine it is near 0.
 - `direct` has no proxy: it is the ceiling of the target and the load themselves. Where it is far above everybody, they
@@ -228,7 +229,7 @@ def memory(run: Run) -> str:
 
 Resident, of each proxy: after a transfer of 20 MB; what each of {"200" if run.about["quick"] else "1,000"} tunnelled \
 connections adds that have carried one request and stand still; and how far it grows while one reads 200 kB/s of an
-endless download. Connections that reuse what the transfer took before can come close to nothing.
+endless download; one round. Connections that reuse what the transfer took before can come close to nothing.
 
 {markdown(heads, rows)}"""
 
