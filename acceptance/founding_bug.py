@@ -101,7 +101,13 @@ def aioquic_of(program: Path) -> str:
 def soak(*arguments: str) -> Run:
     with tempfile.TemporaryDirectory(prefix="finback-") as directory:
         command = [BIN / "loadgen", "soak", "--stack=local", f"--mix={MIX}", f"--duration={SECONDS}s"]
-        command += ["--metrics-listen=127.0.0.1:0", "--log-level=error", f"--report={directory}", *arguments]
+        command += [
+            "--engine=aioquic",
+            "--metrics-listen=127.0.0.1:0",
+            "--log-level=error",
+            f"--report={directory}",
+            *arguments,
+        ]
         code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
         return Run(code, json.loads((Path(directory) / "verdict.json").read_text()))
 

@@ -1,8 +1,12 @@
-"""`make test` with all required that it can need, containers too: all green, the named tests among them."""
+"""`make test` with all required that it can need, containers too: all green, the named tests among them.
+
+The native engine is required where there is Rust to build it.
+"""
 
 import os
 import re
 import subprocess
+from shutil import which
 
 from serving import ROOT, report
 
@@ -10,10 +14,17 @@ NAMED = ("test_integration_socks5_over_quic", "test_soak_socks5_over_quic_30s", 
 
 
 def main() -> None:
-    required = {f"FINBACK_REQUIRE_{what}": "1" for what in ("DOCKER", "PEERS", "BROWSER")}
+    native = ["native"] if which("cargo") else []
+    whats = ("DOCKER", "PEERS", "BROWSER", *(["QUINN"] if native else []))
+    required = {f"FINBACK_REQUIRE_{what}": "1" for what in whats}
     environment = os.environ | required | {"PYTEST_ADDOPTS": "-v"}
     run = subprocess.run(
-        ["make", "--no-print-directory", "test"], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        ["make", "--no-print-directory", *native, "test"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     lines = run.stdout.splitlines()
     print("\n".join(lines[-5:]))
