@@ -175,6 +175,26 @@ async def test_events_go_where_they_belong(bench: Bench) -> None:
     assert bench.session.calls == []
 
 
+async def test_what_happens_before_the_flush_goes_along_with_it(bench: Bench) -> None:
+    """Sockets are written to between events and datagrams: what they tell the session needs no turn of its own."""
+    happened: list[str] = []
+
+    def before_flush() -> bool:
+        if happened or not handler.heard:
+            return False
+        happened.append("sent")
+        bench.session.datagrams.append(b"receipt")
+        bench.session.events.append(data(1, b"more"))
+        return True
+
+    handler = Handler()
+    bench.driver.handlers[1] = handler
+    bench.driver.before_flush = before_flush
+    await bench.turn(data(1))
+    assert bench.udp.sent == [b"receipt"]
+    assert handler.heard == [data(1), data(1, b"more")]
+
+
 async def test_bytes_for_a_stream_that_was_let_go_are_accounted_for(bench: Bench) -> None:
     await bench.turn(data(9, b"12345"), events.Ended(9, Ending.EOF, Cause.NONE))
     assert bench.session.calls == [("discarded", 5)]

@@ -634,3 +634,27 @@ async def test_a_poller_may_be_closed_twice(links: Links) -> None:
     poller = Poller(asyncio.get_running_loop())
     poller.close()
     poller.close()
+
+
+async def test_a_poller_does_what_it_is_asked_to_do_soon(links: Links) -> None:
+    """At the turn's end, or before it for whoever cannot wait; once, and whatever another one raises."""
+    loop = asyncio.get_running_loop()
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    poller, done = Poller(loop), []
+    fault = RuntimeError("planted")
+
+    def fail() -> None:
+        raise fault
+
+    poller.soon(fail)
+    poller.soon(lambda: done.append("first"))
+    assert done == []
+    await turns(1)
+    assert (done, reported) == (["first"], [fault])
+    poller.soon(lambda: done.append("second"))
+    assert poller.run_actions()
+    assert not poller.run_actions()
+    await turns(1)
+    assert done == ["first", "second"]
+    poller.close()

@@ -34,6 +34,28 @@ def quiet(pair: Pair) -> bool:
     return pair.client.session.stream_count == 0 and pair.server.session.stream_count == 0
 
 
+def test_receipts_of_one_turn_leave_together(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each call of an engine costs; twenty streams that end at once need one for their receipts."""
+    streams = [pair.open() for _ in range(20)]
+    written = []
+    engine = client_session(pair)._engine
+    really_send = engine.send
+
+    def send(connection: int, stream: int, data: bytes | memoryview) -> int:
+        written.append(stream)
+        return really_send(connection, stream, data)
+
+    monkeypatch.setattr(engine, "send", send)
+    for _, far in streams:
+        server_session(pair).finish(far, pair.world.now)
+    assert pair.run(5, lambda: len(pair.client.endings) == 20)
+    pair.run(0.1)
+    assert 0 < written.count(0) < 20
+    for near, _ in streams:
+        client_session(pair).finish(near, pair.world.now)
+    assert pair.run(5, lambda: quiet(pair))
+
+
 @pytest.mark.failure("F01")
 def test_f01_connection_outlives_its_streams(pair: Pair) -> None:
     """The server drains the moment it has queued 2 MB and the end: nothing of it is lost."""

@@ -20,6 +20,16 @@ def test_due_keys_come_in_order_and_once() -> None:
     assert timers.next() == 3.0
 
 
+def test_a_deadline_that_only_comes_nearer() -> None:
+    timers: Timers[str] = Timers()
+    timers.set_at_latest("key", 2.0)
+    timers.set_at_latest("key", 3.0)
+    assert timers.next() == 2.0
+    timers.set_at_latest("key", 1.0)
+    assert list(timers.due(5.0)) == ["key"]
+    assert timers.next() is None
+
+
 def test_setting_again_inside_the_iteration() -> None:
     timers: Timers[str] = Timers()
     timers.set("again", 1.0)

@@ -406,8 +406,7 @@ class Session(ABC):
         if half.end_offset is not None:
             self._timers.cancel(("rescue", stream.number))
         half.state, half.ending, half.ended_at = ReceiveState.ENDED, ending, self._now
-        self._count_half_closed(stream)
-        self._watch_progress(stream)
+        self._half_ended(stream)
         if ending is Ending.EOF and not stream.refused:
             self.ledger.end_received(half)
         if stream.detached:
@@ -438,8 +437,7 @@ class Session(ABC):
         if half.state is ReceiveState.OPEN:
             self._timers.cancel(("rescue", stream.number))
             half.state, half.ending, half.ended_at = ReceiveState.ENDED, Ending.CLOSED, self._now
-            self._count_half_closed(stream)
-            self._watch_progress(stream)
+            self._half_ended(stream)
         elif half.ending is Ending.EOF:
             half.ending = Ending.CLOSED  # It came, but its application did not live to take it.
         # Also behind a FIN: what nobody will take has to be given back, or it holds a stream for ever (F12, F15).
@@ -493,9 +491,8 @@ class Session(ABC):
 
     def _leave(self, stream: Stream, state: SendState) -> None:
         stream.send.state, stream.send.ended_at = state, self._now
-        self._count_half_closed(stream)
         stream.last_progress_at = self._now
-        self._watch_progress(stream)
+        self._half_ended(stream)
 
     # The control stream.
 
@@ -779,8 +776,13 @@ class Session(ABC):
     def _connection_of(self, stream: Stream) -> Connection | None:
         return None if stream.connection is None else self._connections.get(stream.connection)
 
+    def _half_ended(self, stream: Stream) -> None:
+        """The first end makes the wait shorter; with the second one it stays what it is."""
+        self._count_half_closed(stream)
+        if stream.counted_half_closed is not None:
+            self._watch_progress(stream)
+
     def _count_half_closed(self, stream: Stream) -> None:
-        """To be called when one of the halves has ended."""
         direction, counted = stream.half_closed, stream.counted_half_closed
         if direction is not counted:
             self._uncount_half_closed(stream)

@@ -162,11 +162,12 @@ class ServerSession(Session):
         self._tell(connection, Done(qid, Direction.CLIENT_TO_TARGET, 0, Outcome.CLOSED))
 
     def _on_data(self, stream: Stream, data: bytes, end: bool) -> None:
-        connection = self._connection_of(stream)
-        if connection is not None and not connection.was_up:
-            stream.held.append((data, end))
-        else:
-            super()._on_data(stream, data, end)
+        if stream.head is not None:  # It may be a stranger's.
+            connection = self._connection_of(stream)
+            if connection is not None and not connection.was_up:
+                stream.held.append((data, end))
+                return
+        super()._on_data(stream, data, end)
 
     def _on_head(self, stream: Stream, message: Open | Reply) -> None:
         if not isinstance(message, Open):
