@@ -65,8 +65,8 @@ check: $(READY) ## ruff, import-linter, mypy: cheapest first
 .PHONY: check-native
 check-native: $(READY) ## rustfmt, clippy and the tests of the native engine's crate
 	@cargo fmt --manifest-path $(CRATE)/Cargo.toml --check
-	@PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy -q --manifest-path $(CRATE)/Cargo.toml --all-targets -- -D warnings
-	@PYO3_PYTHON=$(abspath $(BIN)/python) cargo test -q --manifest-path $(CRATE)/Cargo.toml
+	@env -u MAKEFLAGS PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy -q --manifest-path $(CRATE)/Cargo.toml --all-targets -- -D warnings
+	@env -u MAKEFLAGS PYO3_PYTHON=$(abspath $(BIN)/python) cargo test -q --manifest-path $(CRATE)/Cargo.toml
 
 ARGUMENTS ?=
 
