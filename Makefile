@@ -78,11 +78,12 @@ soak: $(READY) ## the 30-second soak on the local stack (ARGUMENTS="--duration 5
 serve: $(READY) ## the local stack in the foreground: SOCKS5 on 127.0.0.1:1080, http-target on 127.0.0.1:8080
 	@$(BIN)/loadgen stack --stack local $(ARGUMENTS)
 
-# Unit tests and simulations share nothing, not even time: as many at once as there are processors.
+# As many at once as there are processors; what takes containers is one after the other.
 .PHONY: test
 test: $(READY) ## every test, cheap ones first (FINBACK_REQUIRE_DOCKER=1: container tests may not be skipped)
 	@$(BIN)/pytest -n auto tests/unit tests/sim $(ARGUMENTS)
-	@$(BIN)/pytest tests/integration tests/e2e $(ARGUMENTS)
+	@$(BIN)/pytest -n auto --dist worksteal tests/integration $(ARGUMENTS)
+	@$(BIN)/pytest tests/e2e $(ARGUMENTS)
 
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
