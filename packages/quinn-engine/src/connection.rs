@@ -21,7 +21,7 @@ use quinn_proto::{
 
 use crate::congestion;
 use crate::event::{Ending, Event};
-use crate::settings::{Limits, Windows, connection_window, handshake_timeout, size};
+use crate::settings::{Limits, Windows, handshake_timeout, size};
 
 /// The client's first bidirectional stream.
 const CONTROL_STREAM: u64 = 0;
@@ -57,7 +57,6 @@ struct Stream {
     receiving: Receiving,
     /// Accepted by `send`.
     accepted: u64,
-    delivered: u64,
     unconsumed: u64,
     /// In the queue of streams to read.
     readable: bool,
@@ -67,8 +66,6 @@ struct Stream {
     short_since: Option<u64>,
     /// Its turn has come: Writable was reported.
     woken: bool,
-    /// The peer was told the whole window.
-    grown: bool,
     /// Ended and unconsumed: quinn has forgotten it, the peer's stream limit has not.
     held: bool,
 }
@@ -79,13 +76,11 @@ impl Stream {
             sending: Sending::Open,
             receiving: Receiving::Open,
             accepted: 0,
-            delivered: 0,
             unconsumed: 0,
             readable: false,
             unread: false,
             short_since: None,
             woken: false,
-            grown: false,
             held: false,
         }
     }
@@ -114,6 +109,8 @@ pub struct Connection {
     pub timer_at: Option<Instant>,
     /// Closed was reported.
     pub silent: bool,
+    /// Few streams with large windows, or many with small ones.
+    pub wide: bool,
     limits: Limits,
     windows: Windows,
     started_at: Instant,
@@ -139,7 +136,6 @@ pub struct Connection {
     wants_stream: bool,
     stream_limit: u64,
     held_streams: u64,
-    grown_streams: u64,
     turn: u64,
     short_streams: usize,
     flow_control_waits: u64,
@@ -158,7 +154,7 @@ impl Connection {
         quic: quinn_proto::Connection,
         handle: ConnectionHandle,
         limits: &Limits,
-        windows: Windows,
+        wide: bool,
         now: Instant,
     ) -> Self {
         let server = quic.side().is_server();
@@ -171,8 +167,9 @@ impl Connection {
             in_transmits: false,
             timer_at: None,
             silent: false,
+            wide,
             limits: limits.clone(),
-            windows,
+            windows: limits.windows(wide),
             started_at: now,
             established: false,
             events: VecDeque::new(),
@@ -192,7 +189,6 @@ impl Connection {
             wants_stream: false,
             stream_limit,
             held_streams: 0,
-            grown_streams: 0,
             turn: 0,
             short_streams: 0,
             flow_control_waits: 0,
@@ -210,10 +206,6 @@ impl Connection {
 
     pub fn handshaking(&self) -> bool {
         self.quic.is_handshaking() && self.live()
-    }
-
-    pub fn growth_bytes(&self) -> u64 {
-        self.grown_streams * self.windows.growth()
     }
 
     // Events.
@@ -340,10 +332,7 @@ impl Connection {
                 QuicEvent::Stream(StreamEvent::Writable { id }) => writable.push(u64::from(id)),
                 QuicEvent::Stream(StreamEvent::Finished { id }) => self.end_sending(id.into(), Sending::Acknowledged),
                 QuicEvent::Stream(StreamEvent::Stopped { id, error_code }) => self.stopped(id, error_code),
-                QuicEvent::Stream(StreamEvent::Available { .. }) if self.wants_stream => {
-                    self.wants_stream = false;
-                    self.events.push_back(Event::StreamsAvailable);
-                }
+                QuicEvent::Stream(StreamEvent::Available { .. }) => self.tell_of_streams(),
                 _ => {}
             }
         }
@@ -431,7 +420,6 @@ impl Connection {
     fn delivered(&mut self, number: u64, chunks: Vec<Bytes>, outcome: Outcome) -> Option<Event> {
         let count: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         let stream = self.streams.get_mut(&number)?;
-        stream.delivered += count;
         stream.unconsumed += count;
         stream.unread = matches!(outcome, Outcome::Full);
         let end = matches!(outcome, Outcome::End);
@@ -439,10 +427,6 @@ impl Connection {
             stream.receiving = Receiving::Ended;
             stream.held = stream.unconsumed > 0;
             self.held_streams += u64::from(stream.held);
-        } else if !stream.grown && stream.delivered >= self.windows.grows_at() && self.windows.growth() > 0 {
-            stream.grown = true;
-            self.grown_streams += 1;
-            self.limit_connection();
         }
         self.limit_streams(self.held_streams);
         if let Outcome::Reset(code) = outcome {
@@ -507,18 +491,12 @@ impl Connection {
         }
     }
 
-    fn limit_connection(&mut self) {
-        let window = connection_window(&self.limits, self.windows.start, self.growth_bytes());
-        self.quic.set_receive_window(size(window));
-    }
-
     fn retire_if_over(&mut self, number: u64) {
-        if self.streams.get(&number).is_some_and(Stream::over)
-            && let Some(stream) = self.streams.remove(&number)
-            && stream.grown
-        {
-            self.grown_streams -= 1;
-            self.limit_connection();
+        if self.streams.get(&number).is_some_and(Stream::over) {
+            self.streams.remove(&number);
+            if self.wide {
+                self.tell_of_streams();
+            }
         }
     }
 
@@ -526,20 +504,32 @@ impl Connection {
     pub fn accept(&mut self) {
         if !std::mem::replace(&mut self.accepted, true) {
             self.readable.extend(self.strangers.drain(..));
-            self.stream_limit = self.limits.max_streams;
+            self.stream_limit = self.windows.streams;
             self.limit_streams(self.held_streams);
-            self.limit_connection();
+            self.quic.set_receive_window(self.windows.connection(&self.limits));
         }
     }
 
     // Sending.
 
     pub fn open(&mut self) -> Option<u64> {
-        let opened = self.quic.streams().open(Dir::Bi);
+        let opened = if self.has_room() { self.quic.streams().open(Dir::Bi) } else { None };
         self.wants_stream = opened.is_none();
         let id = opened?;
         self.add_stream(id);
         Some(id.into())
+    }
+
+    /// For one more large window of ours; how many streams there may be otherwise is the peer's to say.
+    fn has_room(&self) -> bool {
+        !self.wide || (self.streams.len() as u64) < self.windows.streams
+    }
+
+    fn tell_of_streams(&mut self) {
+        if self.wants_stream && self.has_room() {
+            self.wants_stream = false;
+            self.events.push_back(Event::StreamsAvailable);
+        }
     }
 
     pub fn send(&mut self, number: u64, data: &[u8]) -> usize {

@@ -37,15 +37,16 @@ pub struct Transmit {
 
 /// How connections of this endpoint start.
 pub enum Role {
-    Client {
-        crypto: Box<rustls::ClientConfig>,
-        server_name: String,
-    },
-    /// With windows that may grow, and without.
-    Server {
-        growing: Arc<ServerConfig>,
-        fixed: Arc<ServerConfig>,
-    },
+    Client { crypto: Box<rustls::ClientConfig>, server_name: String },
+    Server { wide: Arc<ServerConfig>, narrow: Arc<ServerConfig> },
+}
+
+/// Of the connections that live.
+#[derive(Default)]
+struct Census {
+    live: usize,
+    handshaking: usize,
+    wide: usize,
 }
 
 pub struct Core {
@@ -70,7 +71,7 @@ pub struct Core {
 impl Core {
     pub fn new(config: EndpointConfig, role: Role, limits: Limits, now: Instant) -> Self {
         let server = match &role {
-            Role::Server { growing, .. } => Some(growing.clone()),
+            Role::Server { narrow, .. } => Some(narrow.clone()),
             Role::Client { .. } => None,
         };
         Self {
@@ -200,16 +201,16 @@ impl Core {
     /// The new connection's number. Where it cannot even begin, its Closed follows.
     pub fn connect(&mut self, remote: SocketAddr, path_mtu: Option<u16>, now: Instant) -> u64 {
         self.now = now;
-        let windows = self.limits.windows(self.may_grow());
+        let wide = self.limits.room_for_wide(self.census().wide);
         let Role::Client { crypto, server_name } = &self.role else {
             return self.refuse_to_start("a server does not connect".into());
         };
-        let started = client_config((**crypto).clone(), &self.limits, windows, remote, path_mtu).and_then(|config| {
+        let started = client_config((**crypto).clone(), &self.limits, wide, remote, path_mtu).and_then(|config| {
             self.endpoint.connect(now, config, remote, server_name).map_err(|error| error.to_string())
         });
         match started {
             Ok((handle, quic)) => {
-                let connection = Connection::new(quic, handle, &self.limits, windows, now);
+                let connection = Connection::new(quic, handle, &self.limits, wide, now);
                 self.add(connection)
             }
             Err(error) => self.refuse_to_start(error),
@@ -250,31 +251,28 @@ impl Core {
 
     fn stranger(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
         self.buffer.clear();
-        let live = self.connections.values().filter(|connection| connection.live()).count();
-        if live >= self.limits.max_connections {
+        let census = self.census();
+        if census.live >= self.limits.max_connections {
             let refusal = self.endpoint.refuse(incoming, &mut self.buffer);
             self.answer(refusal);
             return None;
         }
-        let handshakes = self.connections.values().filter(|connection| connection.handshaking()).count();
-        let crowded = handshakes >= self.limits.retry_above_handshakes;
+        let crowded = census.handshaking >= self.limits.retry_above_handshakes;
         if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
             if let Ok(retry) = self.endpoint.retry(incoming, &mut self.buffer) {
                 self.answer(retry);
             }
             return None;
         }
-        self.let_in(incoming, now)
+        self.let_in(incoming, self.limits.room_for_wide(census.wide), now)
     }
 
-    fn let_in(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
-        let may_grow = self.may_grow();
-        let Role::Server { growing, fixed } = &self.role else { return None };
-        let config = if may_grow { growing } else { fixed };
+    fn let_in(&mut self, incoming: Incoming, wide: bool, now: Instant) -> Option<u64> {
+        let Role::Server { wide: large, narrow } = &self.role else { return None };
+        let config = if wide { large } else { narrow };
         match self.endpoint.accept(incoming, now, &mut self.buffer, Some(config.clone())) {
             Ok((handle, quic)) => {
-                let windows = self.limits.windows(may_grow);
-                let connection = Connection::new(quic, handle, &self.limits, windows, now);
+                let connection = Connection::new(quic, handle, &self.limits, wide, now);
                 Some(self.add(connection))
             }
             Err(error) => {
@@ -289,10 +287,14 @@ impl Core {
         }
     }
 
-    /// Whether the windows of a new connection's streams may grow: what exists has not used up the budget.
-    fn may_grow(&self) -> bool {
-        let growth: u64 = self.connections.values().map(Connection::growth_bytes).sum();
-        growth < self.limits.window_budget_bytes
+    fn census(&self) -> Census {
+        let mut census = Census::default();
+        for connection in self.connections.values().filter(|connection| connection.live()) {
+            census.live += 1;
+            census.handshaking += usize::from(connection.handshaking());
+            census.wide += usize::from(connection.wide);
+        }
+        census
     }
 
     /// Beyond a bound answers are dropped, as any network drops: who asks a stranger's question asks again.

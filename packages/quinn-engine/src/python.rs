@@ -111,13 +111,13 @@ impl Endpoint {
         private_key: &[u8],
         seed: Option<u64>,
     ) -> PyResult<Self> {
-        let config = |may_grow| {
+        let config = |wide| {
             let crypto = tls::server_config(certificate, private_key, ALPN)?;
-            server_config(crypto, &limits, limits.windows(may_grow)).map(Arc::new)
+            server_config(crypto, &limits, wide).map(Arc::new)
         };
-        let growing = config(true).map_err(PyValueError::new_err)?;
-        let fixed = config(false).map_err(PyValueError::new_err)?;
-        Self::make(port, closed, limits, Some(private_key), seed, Role::Server { growing, fixed }, None)
+        let wide = config(true).map_err(PyValueError::new_err)?;
+        let narrow = config(false).map_err(PyValueError::new_err)?;
+        Self::make(port, closed, limits, Some(private_key), seed, Role::Server { wide, narrow }, None)
     }
 
     fn __repr__(&self) -> PyResult<String> {

@@ -35,6 +35,7 @@ pub struct Limits {
     pub stream_window_floor_bytes: u64,
     pub stream_window_cap_bytes: u64,
     pub window_budget_bytes: u64,
+    pub wide_streams: u64,
     pub send_cap_bytes: u64,
     pub control_window_bytes: u64,
     pub max_streams: u64,
@@ -49,18 +50,30 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The windows of a connection's streams; without room to grow where the budget is used up.
-    pub fn windows(&self, may_grow: bool) -> Windows {
+    /// A connection's streams: few with windows that grow to the cap, or many that stay at the floor.
+    pub fn windows(&self, wide: bool) -> Windows {
         let (floor, cap) = (self.stream_window_floor_bytes, self.stream_window_cap_bytes);
-        let start = cap.min(cap / TOLD_PARTS + floor);
-        let stream = if may_grow { cap } else { start };
-        Windows { start, stream }
+        if wide {
+            let streams = self.max_streams.min(self.wide_streams);
+            Windows { start: cap.min(cap / TOLD_PARTS + floor), stream: cap, streams }
+        } else {
+            let stream = floor.min(cap);
+            Windows { start: stream, stream, streams: self.max_streams }
+        }
     }
 
-    /// Where windows can grow, too little to make one grow that nobody reads of.
+    /// Whether one more wide connection fits the budget. All that its streams can grow by is set aside when it starts,
+    /// because quinn cannot take a window back.
+    pub fn room_for_wide(&self, wide_connections: usize) -> bool {
+        let windows = self.windows(true);
+        let growth = windows.streams * windows.stream.saturating_sub(self.stream_window_floor_bytes);
+        growth > 0 && (wide_connections as u64 + 1) * growth <= self.window_budget_bytes
+    }
+
+    /// Too little to make a window grow that nobody reads of.
     pub fn delivered_bytes(&self) -> u64 {
         let windows = self.windows(true);
-        let unread = if windows.growth() > 0 { windows.grows_at().max(2) - 1 } else { u64::MAX };
+        let unread = if windows.start < windows.stream { windows.told_at().max(2) - 1 } else { u64::MAX };
         DELIVERED_BYTES.min(self.stream_window_floor_bytes).min(unread)
     }
 
@@ -87,40 +100,45 @@ pub struct Windows {
     pub start: u64,
     /// How far it may be ahead of its reader after that.
     pub stream: u64,
+    /// How many there may be at once.
+    pub streams: u64,
 }
 
 impl Windows {
-    pub fn growth(&self) -> u64 {
-        self.stream - self.start
+    /// What was read when quinn tells the peer the whole window.
+    fn told_at(&self) -> u64 {
+        self.stream / TOLD_PARTS
     }
 
-    /// From here on quinn has told the peer the whole window.
-    pub fn grows_at(&self) -> u64 {
-        self.stream / TOLD_PARTS
+    /// Room for all streams at once and the control stream. quinn keeps a last eighth of a window to itself, so there is
+    /// a seventh more: no stream is ever short of the connection's credit because of others (F11).
+    pub fn connection(&self, limits: &Limits) -> VarInt {
+        let all = self.streams * self.stream + limits.control_window_bytes;
+        size(all + all.div_ceil(TOLD_PARTS - 1))
     }
 }
 
 pub fn client_config(
     crypto: rustls::ClientConfig,
     limits: &Limits,
-    windows: Windows,
+    wide: bool,
     remote: SocketAddr,
     path_mtu: Option<u16>,
 ) -> Result<ClientConfig, String> {
     let headers = if remote.is_ipv4() { IPV4_UDP_HEADERS_BYTES } else { IPV6_UDP_HEADERS_BYTES };
     let largest = path_mtu.map_or(limits.datagram_cap_bytes, |mtu| mtu.saturating_sub(headers));
     let largest = largest.clamp(MIN_DATAGRAM_BYTES, limits.datagram_cap_bytes);
+    let windows = limits.windows(wide);
     let mut transport = limits.transport(windows, largest)?;
-    transport
-        .receive_window(size(connection_window(limits, windows.start, 0)))
-        .max_concurrent_bidi_streams(VarInt::from_u32(0));
+    transport.receive_window(windows.connection(limits)).max_concurrent_bidi_streams(VarInt::from_u32(0));
     let quic = QuicClientConfig::try_from(crypto).map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(Arc::new(Announcing::new(quic, announced(windows, largest))));
     config.transport_config(Arc::new(transport));
     Ok(config)
 }
 
-pub fn server_config(crypto: rustls::ServerConfig, limits: &Limits, windows: Windows) -> Result<ServerConfig, String> {
+pub fn server_config(crypto: rustls::ServerConfig, limits: &Limits, wide: bool) -> Result<ServerConfig, String> {
+    let windows = limits.windows(wide);
     let mut transport = limits.transport(windows, limits.datagram_cap_bytes)?;
     transport
         .receive_window(size(limits.greeting_credit_bytes))
@@ -153,13 +171,6 @@ pub fn endpoint_config(limits: &Limits, secret: Option<&[u8]>, seed: Option<u64>
     Ok(config)
 }
 
-/// Room for all streams at once, what some of them have grown by, and the control stream. quinn keeps a last eighth of a
-/// window to itself, so there is a seventh more: no stream is ever short of the connection's credit because of others (F11).
-pub fn connection_window(limits: &Limits, stream_window: u64, growth: u64) -> u64 {
-    let all = limits.max_streams * stream_window + growth + limits.control_window_bytes;
-    all + all.div_ceil(TOLD_PARTS - 1)
-}
-
 fn announced(windows: Windows, datagram_bytes: u16) -> Announced {
     Announced { stream_window: size(windows.start), datagram_bytes: datagram_bytes.into() }
 }
@@ -183,7 +194,8 @@ mod tests {
         Limits {
             stream_window_floor_bytes: floor,
             stream_window_cap_bytes: cap,
-            window_budget_bytes: 128 * MIB,
+            window_budget_bytes: 512 * MIB,
+            wide_streams: 32,
             send_cap_bytes: MIB,
             control_window_bytes: 64 * KIB,
             max_streams: 256,
@@ -209,31 +221,34 @@ mod tests {
     ];
 
     #[test]
-    fn a_stream_starts_with_its_floor_and_an_eighth_of_what_it_may_grow_to() {
-        let windows = limits(256 * KIB, 8 * MIB).windows(true);
-        assert_eq!((windows.start, windows.stream), (MIB + 256 * KIB, 8 * MIB));
-        assert_eq!(windows.growth(), 8 * MIB - MIB - 256 * KIB);
+    fn a_wide_connection_has_few_streams_that_grow_and_another_many_that_do_not() {
+        let limits = limits(256 * KIB, 8 * MIB);
+        let (wide, narrow) = (limits.windows(true), limits.windows(false));
+        assert_eq!((wide.start, wide.stream, wide.streams), (MIB + 256 * KIB, 8 * MIB, 32));
+        assert_eq!((narrow.start, narrow.stream, narrow.streams), (256 * KIB, 256 * KIB, 256));
     }
 
     #[test]
     fn windows_stay_within_the_cap_and_tell_of_themselves() {
         for (floor, cap) in SHAPES {
-            for may_grow in [true, false] {
-                let windows = limits(floor, cap).windows(may_grow);
+            for wide in [true, false] {
+                let windows = limits(floor, cap).windows(wide);
                 assert!(windows.start <= windows.stream && windows.stream <= cap, "{floor} {cap}");
                 // Else a peer that has used up the start would wait for ever.
-                assert!(windows.start > windows.grows_at(), "{floor} {cap}");
+                assert!(windows.start > windows.told_at(), "{floor} {cap}");
             }
         }
     }
 
     #[test]
-    fn without_a_budget_nothing_grows() {
-        for (floor, cap) in SHAPES {
-            let windows = limits(floor, cap).windows(false);
-            assert_eq!(windows.growth(), 0);
-            assert_eq!(windows.start, limits(floor, cap).windows(true).start);
-        }
+    fn what_all_wide_connections_can_grow_by_is_within_the_budget() {
+        let mut limits = limits(256 * KIB, 8 * MIB);
+        assert!(limits.room_for_wide(0) && limits.room_for_wide(1) && !limits.room_for_wide(2));
+        limits.window_budget_bytes = 0;
+        assert!(!limits.room_for_wide(0));
+        limits.window_budget_bytes = u64::MAX;
+        limits.stream_window_cap_bytes = limits.stream_window_floor_bytes;
+        assert!(!limits.room_for_wide(0)); // Nothing would be gained.
     }
 
     #[test]
@@ -243,7 +258,7 @@ mod tests {
             let delivered = limits.delivered_bytes();
             assert!(0 < delivered && delivered <= DELIVERED_BYTES && delivered <= floor, "{floor} {cap}");
             let windows = limits.windows(true);
-            assert!(windows.growth() == 0 || delivered < windows.grows_at(), "{floor} {cap}");
+            assert!(windows.start == windows.stream || delivered < windows.told_at(), "{floor} {cap}");
         }
     }
 
@@ -251,12 +266,10 @@ mod tests {
     fn the_connection_has_room_for_all_streams_and_what_it_has_not_told_yet() {
         for (floor, cap) in SHAPES {
             let limits = limits(floor, cap);
-            let windows = limits.windows(true);
-            for grown in [0, 1, 7, limits.max_streams] {
-                let growth = grown * windows.growth();
-                let window = connection_window(&limits, windows.start, growth);
+            for windows in [limits.windows(true), limits.windows(false)] {
+                let window = windows.connection(&limits).into_inner();
                 let told_at_least = window - window / TOLD_PARTS;
-                assert!(told_at_least >= limits.max_streams * windows.start + growth + limits.control_window_bytes);
+                assert!(told_at_least >= windows.streams * windows.stream + limits.control_window_bytes);
             }
         }
     }

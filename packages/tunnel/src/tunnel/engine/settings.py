@@ -1,8 +1,11 @@
 """What an engine is made with: TLS and limits. Every buffer's cap stands here, with its worst case.
 
-Worst-case memory of one connection, both ends together and per direction:
-- at the receiver: the stream windows that were granted (max_streams x floor, plus growth out of the budget), unread;
+Worst-case memory of one connection and direction:
+- at the receiver, unread: max_streams x floor, plus what windows have grown by, which all connections of an engine take
+  out of one budget (and with quinn 256 KiB a stream that were read ahead of it);
 - at the sender: one send cap unsent, plus one congestion window unacknowledged.
+So the eight connections of a proxy-client hold 2.5 GiB of floors and 0.5 GiB of growth at most, and that only when all
+of their streams are open and every application has stopped reading.
 """
 
 from dataclasses import dataclass
@@ -47,12 +50,15 @@ class ClientTls:
 class EngineLimits:
     """Caps and times of an endpoint; the same on both sides unless said otherwise."""
 
-    stream_window_floor_bytes: int = 256 * KIB
-    """Credit that each stream always has. max_streams x floor is the least a connection can hold."""
+    stream_window_floor_bytes: int = 1 * MIB
+    """Credit that each stream always has."""
     stream_window_cap_bytes: int = 8 * MIB
     """How far a stream's credit grows while its reader keeps up."""
-    window_budget_bytes: int = 128 * MIB
-    """Process-wide; limits growth above the floors only, so that nothing can freeze anything else."""
+    window_budget_bytes: int = 512 * MIB
+    """Of all connections; limits growth above the floors only, so that nothing can freeze anything else."""
+    wide_streams: int = 32
+    """quinn: how many streams a connection has whose windows may grow. All their growth comes out of the budget when it
+    starts; where there is no room for that, it has `max_streams` that stay at the floor."""
     send_cap_bytes: int = 1 * MIB
     """Unsent bytes a connection takes from its streams. The control stream is exempt."""
     control_window_bytes: int = 64 * KIB

@@ -37,12 +37,14 @@ class TestWindow:
     def test_the_sender_stalls_at_exactly_the_window_then_everything_arrives(
         self, make_pair: MakeRealPair, megabytes: int
     ) -> None:
-        pair = make_pair(EngineLimits(stream_window_cap_bytes=256 * KIB), FAST).connect()
+        window = 256 * KIB
+        limits = EngineLimits(stream_window_floor_bytes=window, stream_window_cap_bytes=window)
+        pair = make_pair(limits, FAST).connect()
         stream, body = pair.client.open(), payload(megabytes * MIB)
         pair.server.reading = False
         pair.client.write(stream, body, end=True)
         pair.run(5)
-        assert len(pair.server.received[stream]) == 256 * KIB
+        assert len(pair.server.received[stream]) == window
         assert pair.client.waits(stream)
         peak = 0
         pair.server.reading = True
@@ -52,7 +54,7 @@ class TestWindow:
             inside = quic(pair.server)._streams.get(stream)
             peak = max(peak, len(inside.receiver._buffer) if inside else 0)
         assert pair.server.received[stream] == body
-        assert peak <= 256 * KIB
+        assert peak <= window
 
     def test_consumed_grants_no_more_than_was_delivered(self, pair: Pair) -> None:
         stream = pair.client.open()

@@ -92,7 +92,8 @@ class TestBudget:
             stream_window_floor_bytes=FLOOR,
             stream_window_cap_bytes=CAP,
             send_cap_bytes=4 * MIB,
-            window_budget_bytes=CAP - START,
+            window_budget_bytes=4 * (CAP - FLOOR),
+            wide_streams=4,
         )
         world = World(Network(Random(1), FAST))
         server = Server(make_pair.server(limits))
@@ -125,13 +126,50 @@ class TestBudget:
         first = connected_with_stream(sides[0])
         second = connected_with_stream(sides[1])
         assert window(sides[0], first) > CAP - CAP // 8
-        assert window(sides[1], second) <= START
+        assert window(sides[1], second) <= 2 * FLOOR
         sides[0].finish(first)
         sides[0].reset(first, 1)
         sides[0].close(0, "")
         world.run(1)
         third = connected_with_stream(sides[2])
         assert window(sides[2], third) > CAP - CAP // 8
+
+    @pytest.mark.failure("F15")
+    def test_a_wide_connection_has_few_streams_and_tells_when_one_is_free(self, make_pair: MakeRealPair) -> None:
+        limits = with_limits(
+            stream_window_floor_bytes=FLOOR, stream_window_cap_bytes=CAP, max_streams=8, wide_streams=4
+        )
+        pair = make_pair(limits, FAST).connect()
+        streams = self.open_all(pair)
+        assert len(streams) == 4
+        pair.client.write(streams[1], b"x", end=True)
+        pair.until_ended(pair.server, streams[1], 5)
+        pair.server.finish(streams[1])
+        pair.until(lambda: pair.client.streams_available > 0)
+        pair.run(1)
+        assert len(self.open_all(pair)) == 1
+
+    def test_without_a_budget_a_connection_has_all_streams_with_the_floor(self, make_pair: MakeRealPair) -> None:
+        limits = with_limits(
+            stream_window_floor_bytes=FLOOR,
+            stream_window_cap_bytes=CAP,
+            max_streams=8,
+            wide_streams=4,
+            window_budget_bytes=4 * (CAP - FLOOR) - 1,
+        )
+        pair = make_pair(limits, FAST).connect()
+        pair.server.reading = False
+        streams = self.open_all(pair)
+        assert len(streams) == 8
+        assert taken_until_blocked(pair, streams[1]) == 2 * FLOOR  # The window, and what was read ahead.
+
+    @staticmethod
+    def open_all(pair: Pair) -> list[int]:
+        """Streams until there is no more."""
+        streams = []
+        while (stream := pair.client.engine.open(pair.client.connection)) is not None:
+            streams.append(stream)
+        return streams
 
 
 class TestUnread:
