@@ -26,8 +26,8 @@ CONTENDERS = (FINBACK, FINBACK_BBR, AIOQUIC, V2RAY, *NATIVE_PEERS, "microsocks",
 LATEST = ROOT / "bench" / "results" / "latest.json"
 OWN = ROOT / "bench" / "results" / "acceptance.json"
 
-AIOQUIC_MBIT_PER_S_MIN = 1.3 * 80
-"""The prototypes of the first issue carried 50 to 80."""
+AIOQUIC_FIRST_MBIT_PER_S = 261
+"""What one download came to when aioquic was the only engine, with datagrams of Ethernet's size."""
 WINDOW_MB = EngineLimits().stream_window_cap_bytes / 1e6
 
 Promise = tuple[str, str, bool]
@@ -61,7 +61,15 @@ def bulk(run: Run) -> Iterator[Promise]:
     best = max(measured, key=lambda each: each.median).contender if measured else NATIVE_PEERS[0]
     yield at_least(run, work, metric, FINBACK, best, 1)
     yield at_least(run, work, metric, FINBACK, "microsocks", 1.2)
-    yield bound(run, work, metric, AIOQUIC, lambda figure: figure >= AIOQUIC_MBIT_PER_S_MIN)
+    yield aioquic(run)
+
+
+def aioquic(run: Run) -> Promise:
+    """1.3 times was wished for, or the profile that shows why not: ADR 7 has it. Less than before would be a loss."""
+    found = run.find("download", AIOQUIC, "mbit_per_s")
+    times = found.median / AIOQUIC_FIRST_MBIT_PER_S if found else None
+    kept = times is not None and times >= 0.8  # Machines differ by that much from day to day.
+    return "download, finback-aioquic, times what the first release did (1.3 wished for, ADR 7)", told(times), kept
 
 
 def lossy(run: Run) -> Iterator[Promise]:

@@ -24,6 +24,7 @@ from pathlib import Path
 from bench.contenders import CONTENDERS
 from bench.document import write_document
 from bench.install import PEER_MAKERS, Peer, install
+from bench.loopback import isolate
 from bench.machine import ROOT, about
 from bench.processes import SampleError
 from bench.results import Figures, Run, Samples, rotated
@@ -45,7 +46,12 @@ def main() -> None:
     if peers["load"].missing:
         sys.exit(f"the load cannot be built: {peers['load'].missing}")
     samples = Samples()
-    settings = {"rounds": arguments.rounds, "quick": arguments.quick, "note": arguments.note}
+    settings = {
+        "rounds": arguments.rounds,
+        "quick": arguments.quick,
+        "note": arguments.note,
+        "own_loopback": isolate(),  # After what is installed from elsewhere.
+    }
     for work in works:
         names = [name for name in work.contenders if not arguments.only or name in arguments.only]
         measure(work, names, arguments, peers, samples)

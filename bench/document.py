@@ -86,6 +86,9 @@ def joined(groups: Iterable[Sequence[Bar]]) -> list[Bar]:
 def opening(run: Run) -> str:
     machine = run.about["machine"]
     note = f"- {run.about['note']}\n" if run.about.get("note") else ""
+    loopback = (
+        "the run's own (a network namespace)" if run.about["own_loopback"] else "the host's, packet filter and all"
+    )
     return f"""# Benchmarks
 
 One run of `make bench`: everybody does the same work on the same machine, in turns. This text is made
@@ -97,6 +100,8 @@ Python {machine["python"]}. Two proxies, the target and the load share these cor
 {note}- A cell is the median over the rounds (lowest to highest). "finback is" says how many times better {OURS} is.
 - The cores are not ours alone and rarely equally fast for long: trust the ratios, not the figures. In the five minutes
   before the run {machine["load_before"]:g} processes wanted a core all the time; on an idle machine it is near 0.
+  During the run the host gave {machine["stolen_percent"]:g} % of the cores' time to others.
+- Loopback is {loopback}.
 - `direct` has no proxy: it is the ceiling of the target and the load themselves. Where it is far above everybody, they
   are not what is measured. `microsocks` is the ceiling of a proxy without a tunnel: one process, no encryption.
 - On loopback a datagram could have 64 kB. Nobody gets that here: everybody sends what a path with an Ethernet MTU

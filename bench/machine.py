@@ -15,6 +15,15 @@ from bench.install import Peer
 _load_before = os.getloadavg()[1]
 """Of the five minutes before the run: what others do on this machine."""
 
+
+def _cpu_times() -> list[int]:
+    """Of all cores: user, nice, system, idle, iowait, irq, softirq, steal (proc(5))."""
+    with Path("/proc/stat").open() as file:
+        return [int(word) for word in file.readline().split()[1:9]]
+
+
+_cpu_times_before = _cpu_times()
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -30,11 +39,18 @@ def about(peers: Mapping[str, Peer]) -> dict[str, Any]:
             "kernel": f"{platform.system()} {platform.release()}",
             "python": platform.python_version(),
             "load_before": round(_load_before, 2),
+            "stolen_percent": _stolen_percent(),
         },
         "versions": {**programs, **libraries},
         "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _stolen_percent() -> float:
+    """Of the cores' time since the run began: what the host of a virtual machine gave to others."""
+    spent = [now - before for now, before in zip(_cpu_times(), _cpu_times_before, strict=True)]
+    return round(100 * spent[-1] / max(sum(spent), 1), 1)
 
 
 def _library(name: str) -> str:

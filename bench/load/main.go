@@ -11,6 +11,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 )
 
@@ -39,6 +40,7 @@ var commands = map[string]func(options) (any, error){
 }
 
 func main() {
+	runtime.GOMAXPROCS(1) // On two cores more threads only get into the proxies' way.
 	command, known := commands[argument(1)]
 	if !known {
 		fmt.Fprintln(os.Stderr, "load target|download|upload|connections|keep-alive|hold|slow [flags]")

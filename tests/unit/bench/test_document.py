@@ -17,12 +17,14 @@ ABOUT = {
         "kernel": "Linux 0",
         "python": "3.11",
         "load_before": 0.25,
+        "stolen_percent": 1.5,
     },
     "versions": {"tuic": "1.0.0", "hysteria": "not available: no checkout"},
     "commit": "abc",
     "date": "2020-01-01",
     "rounds": 3,
     "quick": False,
+    "own_loopback": True,
 }
 METRICS = {
     "download-rtt": ("mbit_per_s", "dropped_percent", "link_core_percent"),
