@@ -11,6 +11,7 @@
 //! - After Closed was reported nothing is, and no call has an effect; the connection only drains.
 
 use std::collections::{HashMap, VecDeque};
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -109,8 +110,8 @@ pub struct Connection {
     pub timer_at: Option<Instant>,
     /// Closed was reported.
     pub silent: bool,
-    /// Few streams with large windows, or many with small ones.
-    pub wide: bool,
+    /// Few streams with large windows, in place of many with small ones.
+    wide: bool,
     limits: Limits,
     windows: Windows,
     started_at: Instant,
@@ -159,6 +160,7 @@ impl Connection {
     ) -> Self {
         let server = quic.side().is_server();
         let stream_limit = if server { limits.greeting_streams } else { 0 };
+        let windows = limits.windows(wide);
         Self {
             quic,
             handle,
@@ -167,9 +169,9 @@ impl Connection {
             in_transmits: false,
             timer_at: None,
             silent: false,
-            wide,
+            wide: windows.stream > windows.start,
             limits: limits.clone(),
-            windows: limits.windows(wide),
+            windows,
             started_at: now,
             established: false,
             events: VecDeque::new(),
@@ -202,6 +204,10 @@ impl Connection {
     /// Whether calls have an effect.
     pub fn live(&self) -> bool {
         self.ending.is_none() && !self.silent
+    }
+
+    pub fn is_wide_with(&self, peer: IpAddr) -> bool {
+        self.wide && self.accepted && self.live() && self.quic.remote_address().ip() == peer
     }
 
     pub fn handshaking(&self) -> bool {
@@ -425,9 +431,8 @@ impl Connection {
         let end = matches!(outcome, Outcome::End);
         if end {
             stream.receiving = Receiving::Ended;
-            stream.held = stream.unconsumed > 0;
-            self.held_streams += u64::from(stream.held);
         }
+        self.hold(number);
         self.limit_streams(self.held_streams);
         if let Outcome::Reset(code) = outcome {
             return Some(self.reset_received(number, code));
@@ -448,7 +453,7 @@ impl Connection {
             stream.unread = false;
             self.queue_reading(id_of(number));
         } else if stream.unconsumed == 0 && stream.receiving != Receiving::Open {
-            self.release(number);
+            self.hold(number);
             self.retire_if_over(number);
         }
     }
@@ -465,14 +470,17 @@ impl Connection {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         stream.receiving = Receiving::Discarding;
         stream.unconsumed = 0;
-        self.release(number);
+        self.hold(number);
         self.retire_if_over(number);
     }
 
-    /// What was kept back for its unconsumed bytes.
-    fn release(&mut self, number: u64) {
-        if self.streams.get_mut(&number).is_some_and(|stream| std::mem::take(&mut stream.held)) {
-            self.held_streams -= 1;
+    /// A stream that is over for quinn, or is with the next acknowledgement, counts on while bytes of it are unconsumed.
+    fn hold(&mut self, number: u64) {
+        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let over = stream.receiving == Receiving::Ended && stream.sending != Sending::Open;
+        let held = over && stream.unconsumed > 0;
+        if held != std::mem::replace(&mut stream.held, held) {
+            self.held_streams = if held { self.held_streams + 1 } else { self.held_streams - 1 };
             self.limit_streams(self.held_streams);
         }
     }
@@ -605,6 +613,7 @@ impl Connection {
             if how != Sending::Finished {
                 self.unacknowledged -= std::mem::take(&mut stream.accepted);
             }
+            self.hold(number);
             self.retire_if_over(number);
         }
         self.limit_streams(self.held_streams);

@@ -5,6 +5,7 @@
 //!   for what they have to transmit. Timers stand in one ordered set.
 //! - quinn's handles are slab indexes and are used again, so connections have numbers of their own, and a handle leads to
 //!   its connection until that has drained.
+//! - Whoever is worked on is out of its queue for so long: should that panic, the others go on.
 //! - Strangers: with as many connections as are allowed they are refused; with many unfinished handshakes they first
 //!   prove their address (Retry).
 
@@ -26,6 +27,9 @@ const MAX_SEGMENTS: usize = 64;
 /// What GSO takes at once over either family: 65,535 less the headers of IPv6 and UDP.
 const MAX_TRANSMIT_BYTES: usize = 65_487;
 
+/// Of a peer's connections. The others have many streams in place of large windows.
+const WIDE_CONNECTIONS: usize = 2;
+
 /// Answers to strangers that wait for the socket; 1,200 bytes each at most.
 const MAX_ANSWERS: usize = 1024;
 
@@ -46,7 +50,6 @@ pub enum Role {
 struct Census {
     live: usize,
     handshaking: usize,
-    wide: usize,
 }
 
 pub struct Core {
@@ -137,11 +140,12 @@ impl Core {
         if let Some(answer) = self.answers.pop_front() {
             return Some(answer);
         }
-        while let Some(&number) = self.with_transmits.front() {
+        while let Some(number) = self.with_transmits.pop_front() {
             if let Some(connection) = self.connections.get_mut(&number) {
                 self.buffer.clear();
                 let segments = (MAX_TRANSMIT_BYTES / usize::from(connection.quic.current_mtu())).clamp(1, MAX_SEGMENTS);
                 if let Some(transmit) = connection.poll_transmit(now, segments, &mut self.buffer) {
+                    self.with_transmits.push_back(number); // Behind the others.
                     return Some(Transmit {
                         segment_size: transmit.segment_size.unwrap_or(transmit.size),
                         data: std::mem::take(&mut self.buffer),
@@ -150,25 +154,21 @@ impl Core {
                 }
                 connection.in_transmits = false;
             }
-            self.with_transmits.pop_front();
             self.settle(number);
         }
         None
     }
 
     pub fn poll_event(&mut self) -> Option<(u64, Event)> {
-        while let Some(&number) = self.with_events.front() {
-            let Some(connection) = self.connections.get_mut(&number) else {
-                self.with_events.pop_front();
-                continue;
-            };
+        while let Some(number) = self.with_events.pop_front() {
+            let Some(connection) = self.connections.get_mut(&number) else { continue };
             if let Some(event) = connection.poll_event() {
+                self.with_events.push_front(number);
                 // Reading makes credit, and credit has to be told.
                 self.queue_transmit(number);
                 return Some((number, event));
             }
             connection.in_events = false;
-            self.with_events.pop_front();
             self.settle(number);
         }
         self.stillborn.pop_front()
@@ -201,7 +201,7 @@ impl Core {
     /// The new connection's number. Where it cannot even begin, its Closed follows.
     pub fn connect(&mut self, remote: SocketAddr, path_mtu: Option<u16>, now: Instant) -> u64 {
         self.now = now;
-        let wide = self.limits.room_for_wide(self.census().wide);
+        let wide = self.may_be_wide(remote);
         let Role::Client { crypto, server_name } = &self.role else {
             return self.refuse_to_start("a server does not connect".into());
         };
@@ -264,7 +264,8 @@ impl Core {
             }
             return None;
         }
-        self.let_in(incoming, self.limits.room_for_wide(census.wide), now)
+        let wide = self.may_be_wide(incoming.remote_address());
+        self.let_in(incoming, wide, now)
     }
 
     fn let_in(&mut self, incoming: Incoming, wide: bool, now: Instant) -> Option<u64> {
@@ -292,9 +293,14 @@ impl Core {
         for connection in self.connections.values().filter(|connection| connection.live()) {
             census.live += 1;
             census.handshaking += usize::from(connection.handshaking());
-            census.wide += usize::from(connection.wide);
         }
         census
+    }
+
+    /// The first few connections with a peer. Strangers do not count: anybody can pretend to be one.
+    fn may_be_wide(&self, remote: SocketAddr) -> bool {
+        let wide = self.connections.values().filter(|connection| connection.is_wide_with(remote.ip())).count();
+        wide < WIDE_CONNECTIONS
     }
 
     /// Beyond a bound answers are dropped, as any network drops: who asks a stranger's question asks again.

@@ -13,6 +13,7 @@ mod congestion;
 mod connection;
 mod core;
 mod event;
+mod ids;
 mod python;
 mod settings;
 mod tls;

@@ -7,13 +7,13 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    ClientConfig, EndpointConfig, HashedConnectionIdGenerator, IdleTimeout, MtuDiscoveryConfig, ServerConfig,
-    TransportConfig, VarInt,
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
 };
 use ring::hmac;
 
 use crate::announced::{Announced, Announcing, TOLD_PARTS};
 use crate::congestion;
+use crate::ids::SignedIds;
 use crate::tls::lasting_secret;
 
 /// RFC 9000 section 14.
@@ -26,6 +26,9 @@ const IPV6_UDP_HEADERS_BYTES: u16 = 48;
 /// packets takes longer than it may.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
 
+/// The control stream and one more.
+const MIN_WIDE_STREAMS: u64 = 2;
+
 /// Delivered to the session and not consumed yet, at most, for each stream: what is read ahead of its reader.
 pub const DELIVERED_BYTES: u64 = 256 * 1024;
 
@@ -34,8 +37,6 @@ pub const DELIVERED_BYTES: u64 = 256 * 1024;
 pub struct Limits {
     pub stream_window_floor_bytes: u64,
     pub stream_window_cap_bytes: u64,
-    pub window_budget_bytes: u64,
-    pub wide_streams: u64,
     pub send_cap_bytes: u64,
     pub control_window_bytes: u64,
     pub max_streams: u64,
@@ -50,24 +51,17 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A connection's streams: few with windows that grow to the cap, or many that stay at the floor.
+    /// The windows of a connection's streams together are `max_streams` floors: many streams with the floor, or, where it
+    /// is wide, as few with windows that grow to the cap. So growth costs no memory that was not granted anyway.
     pub fn windows(&self, wide: bool) -> Windows {
         let (floor, cap) = (self.stream_window_floor_bytes, self.stream_window_cap_bytes);
-        if wide {
-            let streams = self.max_streams.min(self.wide_streams);
-            Windows { start: cap.min(cap / TOLD_PARTS + floor), stream: cap, streams }
+        let few = self.max_streams * floor / cap.max(1);
+        if wide && cap > floor && few >= MIN_WIDE_STREAMS {
+            Windows { start: cap.min(cap / TOLD_PARTS + floor), stream: cap, streams: few }
         } else {
             let stream = floor.min(cap);
             Windows { start: stream, stream, streams: self.max_streams }
         }
-    }
-
-    /// Whether one more wide connection fits the budget. All that its streams can grow by is set aside when it starts,
-    /// because quinn cannot take a window back.
-    pub fn room_for_wide(&self, wide_connections: usize) -> bool {
-        let windows = self.windows(true);
-        let growth = windows.streams * windows.stream.saturating_sub(self.stream_window_floor_bytes);
-        growth > 0 && (wide_connections as u64 + 1) * growth <= self.window_budget_bytes
     }
 
     /// Too little to make a window grow that nobody reads of.
@@ -156,11 +150,12 @@ pub fn endpoint_config(limits: &Limits, secret: Option<&[u8]>, seed: Option<u64>
     let mut config = EndpointConfig::default();
     if let Some(secret) = secret {
         let reset_key = lasting_secret(secret, "finback stateless reset");
-        let id_key = lasting_secret(secret, "finback connection ids");
-        let id_key = u64::from_be_bytes(id_key[..8].try_into().expect("eight bytes"));
+        let id_key = hmac::Key::new(hmac::HMAC_SHA256, &lasting_secret(secret, "finback connection ids"));
         config
             .reset_key(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &reset_key)))
-            .cid_generator(move || Box::new(HashedConnectionIdGenerator::from_key(id_key)));
+            // Many clients ask at the same time after a restart. An answer is smaller than its question.
+            .min_reset_interval(Duration::ZERO)
+            .cid_generator(move || Box::new(SignedIds::new(id_key.clone())));
     }
     if let Some(seed) = seed {
         let mut bytes = [0; 32];
@@ -194,8 +189,6 @@ mod tests {
         Limits {
             stream_window_floor_bytes: floor,
             stream_window_cap_bytes: cap,
-            window_budget_bytes: 512 * MIB,
-            wide_streams: 32,
             send_cap_bytes: MIB,
             control_window_bytes: 64 * KIB,
             max_streams: 256,
@@ -222,10 +215,20 @@ mod tests {
 
     #[test]
     fn a_wide_connection_has_few_streams_that_grow_and_another_many_that_do_not() {
-        let limits = limits(256 * KIB, 8 * MIB);
+        let limits = limits(MIB, 8 * MIB);
         let (wide, narrow) = (limits.windows(true), limits.windows(false));
-        assert_eq!((wide.start, wide.stream, wide.streams), (MIB + 256 * KIB, 8 * MIB, 32));
-        assert_eq!((narrow.start, narrow.stream, narrow.streams), (256 * KIB, 256 * KIB, 256));
+        assert_eq!((wide.start, wide.stream, wide.streams), (2 * MIB, 8 * MIB, 32));
+        assert_eq!((narrow.start, narrow.stream, narrow.streams), (MIB, MIB, 256));
+    }
+
+    #[test]
+    fn a_wide_connection_is_granted_no_more_than_another_one() {
+        for (floor, cap) in SHAPES {
+            let limits = limits(floor, cap);
+            let [wide, narrow] = [true, false].map(|wide| limits.windows(wide));
+            assert!(wide.streams * wide.stream <= narrow.streams * narrow.stream, "{floor} {cap}");
+            assert!(wide.streams >= 2 && narrow.streams == limits.max_streams, "{floor} {cap}");
+        }
     }
 
     #[test]
@@ -238,17 +241,6 @@ mod tests {
                 assert!(windows.start > windows.told_at(), "{floor} {cap}");
             }
         }
-    }
-
-    #[test]
-    fn what_all_wide_connections_can_grow_by_is_within_the_budget() {
-        let mut limits = limits(256 * KIB, 8 * MIB);
-        assert!(limits.room_for_wide(0) && limits.room_for_wide(1) && !limits.room_for_wide(2));
-        limits.window_budget_bytes = 0;
-        assert!(!limits.room_for_wide(0));
-        limits.window_budget_bytes = u64::MAX;
-        limits.stream_window_cap_bytes = limits.stream_window_floor_bytes;
-        assert!(!limits.room_for_wide(0)); // Nothing would be gained.
     }
 
     #[test]

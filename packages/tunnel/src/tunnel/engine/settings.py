@@ -1,11 +1,11 @@
 """What an engine is made with: TLS and limits. Every buffer's cap stands here, with its worst case.
 
 Worst-case memory of one connection and direction:
-- at the receiver, unread: max_streams x floor, plus what windows have grown by, which all connections of an engine take
-  out of one budget (and with quinn 256 KiB a stream that were read ahead of it);
+- at the receiver, unread: max_streams x floor, 256 MiB (and with quinn 256 KiB a stream that were read ahead of it; with
+  aioquic what windows have grown by, out of one budget for all connections);
 - at the sender: one send cap unsent, plus one congestion window unacknowledged.
-So the eight connections of a proxy-client hold 2.5 GiB of floors and 0.5 GiB of growth at most, and that only when all
-of their streams are open and every application has stopped reading.
+That takes peers who open all of their streams, fill them, and do not read. The eight connections of a proxy-client can come
+to 2 GiB; a proxy-server's to as much for each client that has a token. Before its token a connection has 256 KiB.
 """
 
 from dataclasses import dataclass
@@ -54,11 +54,9 @@ class EngineLimits:
     """Credit that each stream always has."""
     stream_window_cap_bytes: int = 8 * MIB
     """How far a stream's credit grows while its reader keeps up."""
-    window_budget_bytes: int = 512 * MIB
-    """Of all connections; limits growth above the floors only, so that nothing can freeze anything else."""
-    wide_streams: int = 32
-    """quinn: how many streams a connection has whose windows may grow. All their growth comes out of the budget when it
-    starts; where there is no room for that, it has `max_streams` that stay at the floor."""
+    window_budget_bytes: int = 128 * MIB
+    """aioquic: of all connections; limits growth above the floors only, so that nothing can freeze anything else. With
+    quinn a connection has `max_streams` floors in all: as that many streams, or as fewer with larger windows."""
     send_cap_bytes: int = 1 * MIB
     """Unsent bytes a connection takes from its streams. The control stream is exempt."""
     control_window_bytes: int = 64 * KIB

@@ -17,7 +17,9 @@ from tunnel.session import events
 from tunnel.session.base import Session
 
 _EVENTS_A_TURN = 512
+_TRANSMITS_A_TURN = 64  # Of 64 kB at most.
 _TIMER_FLOOR_S = 0.001
+_BLOCKED_TIMER_FLOOR_S = 0.02  # The socket takes nothing: what is due cannot leave anyway.
 
 StreamEvent = events.Replied | events.Data | events.Ended | events.Abandoned | events.Stopped | events.Writable
 ConnectionEvent = (
@@ -109,8 +111,11 @@ class Driver:
     def close(self) -> None:
         """Flushes once more, then closes the socket. Idempotent."""
         if not self._closed:
-            self._flush(self.now())
             self._closed = True
+            try:
+                self._flush(self.now())
+            except Exception as error:
+                self._on_fault(error)
             if self._timer is not None:
                 self._timer.cancel()
             if self._udp is not None:
@@ -142,9 +147,9 @@ class Driver:
             if self.before_flush():
                 idle = False
                 left -= 1
-            self._flush(self.now())
-            if idle:
-                return False
+            more = self._flush(self.now())
+            if idle or more:
+                return more
         return True
 
     def _dispatch(self, event: events.Event) -> None:
@@ -177,11 +182,15 @@ class Driver:
         except Exception as error:
             self._on_fault(error)
 
-    def _flush(self, now: float) -> None:
+    def _flush(self, now: float) -> bool:
+        """True where more must wait its turn."""
         if self._udp is None:
-            return
-        while not self._blocked and (transmit := self.session.poll_transmit(now)) is not None:
+            return False
+        for _ in range(_TRANSMITS_A_TURN):
+            if self._blocked or (transmit := self.session.poll_transmit(now)) is None:
+                return False
             self._blocked = not self._udp.send(transmit.data, transmit.segment_size, transmit.address)
+        return True
 
     def _arm_timer(self) -> None:
         at = self.session.get_timer()
@@ -192,7 +201,8 @@ class Driver:
             self._timer = None
         if at is not None:
             self._timer_at = at
-            self._timer = self._loop.call_later(max(at - self.now(), _TIMER_FLOOR_S), self._on_timer)
+            floor_s = _BLOCKED_TIMER_FLOOR_S if self._blocked else _TIMER_FLOOR_S
+            self._timer = self._loop.call_later(max(at - self.now(), floor_s), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None

@@ -192,11 +192,17 @@ class ClientSession(Session):
 
     def _on_goaway(self, connection: Connection, message: GoAway) -> None:
         self._events.append(events.GoAwayReceived(connection.number))
-        self._begin_leaving(connection)
+        self._leave_server(connection)
         for qid, stream in sorted(connection.streams.items()):
             if qid > message.last_stream and self._can_replay(stream):
                 self._replay(stream)
         self._place_waiting()
+
+    def _leave_server(self, draining: Connection) -> None:
+        """It drains, and says so on each of its connections; on some that word is still on the way."""
+        for connection in list(self._connections.values()):
+            if connection is draining or (connection.was_up and connection.instance_id == draining.instance_id):
+                self._begin_leaving(connection)
 
     def _on_streams_available(self, connection: Connection) -> None:
         self._place_waiting()
@@ -335,7 +341,7 @@ class ClientSession(Session):
         connection = self._connection_of(stream)
         self._replay(stream)
         if connection is not None:
-            self._begin_leaving(connection)
+            self._leave_server(connection)
         self._place_waiting()
 
     def _can_replay(self, stream: Stream) -> bool:
