@@ -87,6 +87,7 @@ class ProxyClient:
             on_fault=self._on_fault,
         )
         self._driver.before_flush = self._poller.run_actions
+        self._poller.after_part = self._driver.flush
 
     def _make_engine(self) -> Engine:
         settings = self._settings

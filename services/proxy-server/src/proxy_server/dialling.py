@@ -43,6 +43,7 @@ class Dialling:
     ) -> None:
         self._poller = Poller(loop)
         driver.before_flush = self._poller.run_actions
+        self._poller.after_part = driver.flush
         self._loop = loop
         self._driver = driver
         self._session = session

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -193,6 +194,29 @@ async def test_what_happens_before_the_flush_goes_along_with_it(bench: Bench) ->
     await bench.turn(data(1))
     assert bench.udp.sent == [b"receipt"]
     assert handler.heard == [data(1), data(1, b"more")]
+
+
+async def test_a_flush_in_the_middle_sends_what_is_ready_and_nothing_when_closed(bench: Bench) -> None:
+    bench.session.datagrams.append(b"early")
+    bench.driver.flush()
+    assert bench.udp.sent == [b"early"]
+    bench.driver.close()
+    bench.session.datagrams.append(b"late")
+    bench.driver.flush()
+    assert bench.udp.sent == [b"early"]
+
+
+async def test_a_flush_is_bounded_and_goes_on_in_the_next_turn(bench: Bench) -> None:
+    """However much there is to send, the sockets are looked at in between (F21)."""
+    many = [bytes([number]) for number in range(200)]
+    bench.session.datagrams.extend(many)
+    bench.driver.wake()
+    seen = []
+    while len(bench.udp.sent) < len(many):
+        await asyncio.sleep(0)
+        seen.append(len(bench.udp.sent))
+    assert max(after - before for before, after in pairwise([0, *seen])) == 64
+    assert bench.udp.sent == many
 
 
 async def test_bytes_for_a_stream_that_was_let_go_are_accounted_for(bench: Bench) -> None:

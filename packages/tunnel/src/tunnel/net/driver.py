@@ -108,14 +108,19 @@ class Driver:
             self._woken = True
             self._loop.call_soon(self._run)
 
-    def close(self) -> None:
-        """Flushes once more, then closes the socket. Idempotent."""
+    def flush(self) -> None:
+        """Sends what is ready, in the middle of a turn: the other side can begin with it."""
         if not self._closed:
-            self._closed = True
             try:
                 self._flush(self.now())
             except Exception as error:
                 self._on_fault(error)
+
+    def close(self) -> None:
+        """Flushes once more, then closes the socket. Idempotent."""
+        if not self._closed:
+            self.flush()
+            self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
             if self._udp is not None:

@@ -21,13 +21,20 @@ HANG_UP: Final = select.EPOLLHUP
 GONE: Final = 0
 
 _EVENTS_A_TURN_MAX: Final = 256
+_EVENTS_A_PART: Final = 8
 
 
 class Poller:
-    """One for each event loop; close it before the loop. `loop` is the one it runs on."""
+    """One for each event loop; close it before the loop. `loop` is the one it runs on.
+
+    `after_part` is called after each few of a turn's callbacks: what they have asked for can begin while the others are
+    called. Else two programs that work for each other would take turns, each with a whole turn's work, and neither would
+    ever work while the other does.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.after_part: Callable[[], None] = lambda: None
         self._epoll = select.epoll()
         self._callbacks: dict[int, Callable[[int], None]] = {}
         self._actions: list[Callable[[], None]] = []
@@ -77,7 +84,9 @@ class Poller:
             self._epoll.close()
 
     def _ready(self) -> None:
-        for fd, events in self._epoll.poll(0, _EVENTS_A_TURN_MAX):
+        for number, (fd, events) in enumerate(self._epoll.poll(0, _EVENTS_A_TURN_MAX), 1):
+            if number % _EVENTS_A_PART == 0:
+                self.after_part()
             callback = self._callbacks.get(fd)
             if callback is None:
                 continue  # removed by a callback before this one
