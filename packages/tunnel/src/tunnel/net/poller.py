@@ -28,8 +28,8 @@ class Poller:
     """One for each event loop; close it before the loop. `loop` is the one it runs on.
 
     `after_part` is called after each few of a turn's callbacks: what they have asked for can begin while the others are
-    called. Else two programs that work for each other would take turns, each with a whole turn's work, and neither would
-    ever work while the other does.
+    called. Else two programs that work for each other would take turns, each with a whole turn's work, and neither
+    would ever work while the other does.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
