@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any, cast
 
@@ -392,6 +393,30 @@ async def test_full_socket_is_left_alone_until_it_takes_more(bench: Bench) -> No
     bench.driver.on_writable()
     await bench.turn()
     assert bench.udp.sent == [b"1", b"2", b"3"]
+
+
+async def test_while_the_socket_is_full_what_is_due_keeps_nobody_busy(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine that has datagrams to send says that its timer is due: without end, if that were taken at its word."""
+    armed: list[float] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def note(delay_s: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        armed.append(delay_s)
+        return call_later(delay_s, call)
+
+    monkeypatch.setattr(loop, "call_later", note)
+    bench.udp.room = 1
+    bench.session.datagrams.extend([b"1", b"2"])
+    bench.session.timer = bench.driver.now() - 1
+    await bench.turn()
+    assert armed == [0.02]
+    bench.udp.room = 10
+    bench.driver.on_writable()
+    await bench.turn()
+    assert bench.udp.sent == [b"1", b"2"]
 
 
 async def test_timer_is_kept(bench: Bench) -> None:
