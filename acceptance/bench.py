@@ -17,12 +17,13 @@ from bench.results import Run
 from tunnel.engine.settings import EngineLimits
 
 FINBACK, AIOQUIC, V2RAY = "finback-quinn", "finback-aioquic", "v2ray-quic"
+V2RAY_NO_LINGER = f"{V2RAY}-no-linger"
 FINBACK_BBR, TUIC_BBR = f"{FINBACK}-bbr", "tuic-bbr"
 NATIVE_PEERS = ("tuic", TUIC_BBR, "hysteria2")
 LOSSY = "download-rtt20-loss1"
 SHORT = "new-connections-64"
 WORK = ("download", LOSSY, SHORT, "keep-alive", "memory-1000-idle", "memory-slow-reader")
-CONTENDERS = (FINBACK, FINBACK_BBR, AIOQUIC, V2RAY, *NATIVE_PEERS, "microsocks", "direct")
+CONTENDERS = (FINBACK, FINBACK_BBR, AIOQUIC, V2RAY, V2RAY_NO_LINGER, *NATIVE_PEERS, "microsocks", "direct")
 LATEST = ROOT / "bench" / "results" / "latest.json"
 OWN = ROOT / "bench" / "results" / "acceptance.json"
 
@@ -41,6 +42,7 @@ def main() -> None:
         command = ["make", "--no-print-directory", "bench", f"ARGUMENTS={' '.join(flags)}"]
         subprocess.run(command, cwd=ROOT, check=True)
     run = Run.from_document(json.loads((LATEST if latest else OWN).read_text()))
+    report("a whole run", f"{run.about['rounds']} rounds", not run.about["quick"])
     kept = [keeps(promise) for judge in (bulk, lossy, short, kept_alive, memory) for promise in judge(run)]
     sys.exit(0 if all(kept) else 1)
 
@@ -57,9 +59,8 @@ def keeps(promise: Promise) -> bool:
 def bulk(run: Run) -> Iterator[Promise]:
     work, metric = "download", "mbit_per_s"
     yield at_least(run, work, metric, FINBACK, V2RAY, 10)
-    measured = [each for name in NATIVE_PEERS if (each := run.find(work, name, metric))]
-    best = max(measured, key=lambda each: each.median).contender if measured else NATIVE_PEERS[0]
-    yield at_least(run, work, metric, FINBACK, best, 1)
+    for name in NATIVE_PEERS:  # One that was not measured is not beaten.
+        yield at_least(run, work, metric, FINBACK, name, 1)
     yield at_least(run, work, metric, FINBACK, "microsocks", 1.2)
     yield aioquic(run)
 
@@ -80,6 +81,8 @@ def lossy(run: Run) -> Iterator[Promise]:
 def short(run: Run) -> Iterator[Promise]:
     yield bound(run, SHORT, "per_s", FINBACK, lambda figure: figure >= 1800)
     yield at_least(run, SHORT, "per_s", FINBACK, V2RAY, 20)
+    # As V2Ray comes, that says how long it waits. Without the wait, when it cuts half-closed connections:
+    yield at_least(run, SHORT, "per_s", FINBACK, V2RAY_NO_LINGER, 0)
     slowest = run.find(SHORT, FINBACK, "max_ms")
     yield f"{SHORT}, slowest of all rounds", told(slowest and slowest.max), slowest is not None and slowest.max <= 1000
     yield bound(run, SHORT, "failed", FINBACK, lambda figure: figure == 0)

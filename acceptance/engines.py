@@ -48,13 +48,20 @@ def hears_of_the_restart(serving: Serving) -> None:
         server = restart(command)
         try:
             time.sleep(3)  # It starts, and the client's answers to a silent server are over.
+            assert lost(serving) == 0, "something was lost before the next packet"
             sent_at = time.monotonic()
             sock.sendall(b"x")
             heard_s = until_reset(sock) - sent_at
         finally:
             server.terminate()
             server.wait(30)
+        assert lost(serving) == 1, "it ended in another way than by the server's word"
     report("a restarted server, after the next packet", f"{heard_s * 1000:.0f} ms", heard_s <= HEARD_S)
+
+
+def lost(serving: Serving) -> float:
+    """Connections that ended because the peer restarted."""
+    return serving.metric("proxy-client", 'tunnel_connections_total{cause="peer_restarted"')
 
 
 def kept_alive(serving: Serving) -> socket.socket:

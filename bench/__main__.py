@@ -8,7 +8,7 @@ Rules
 - Every sample starts all programs anew and ends them, by pid.
 - Whoever fails is shown with the reason, and asked again in the next round; who is not available is not.
 - The results are written after each work: a run that is cut short leaves what it has.
-- `bench/results/latest.json` is what ran last; docs/BENCHMARKS.md is written by a whole run only, or by --document.
+- `bench/results/latest.json` and docs/BENCHMARKS.md are of whole runs; any other one goes into `partial.json`.
 """
 
 import argparse
@@ -33,18 +33,21 @@ from bench.work import WORK, Work
 from bench.work.sizes import QUICK, Sizes
 
 LATEST = ROOT / "bench" / "results" / "latest.json"
+PARTIAL = LATEST.with_name("partial.json")
 
 
 def main() -> None:
     arguments = read_arguments()
     if arguments.document:
-        write_document(Run.from_document(json.loads(arguments.results.read_text())), ROOT / "docs")
+        write_document(Run.from_document(json.loads((arguments.results or LATEST).read_text())), ROOT / "docs")
         return
     works = [WORK[name] for name in arguments.work or WORK]
     raise_file_limit()
     peers = {name: install(name) for name in PEER_MAKERS}
     if peers["load"].missing:
         sys.exit(f"the load cannot be built: {peers['load'].missing}")
+    whole = not (arguments.work or arguments.only or arguments.quick)
+    results = arguments.results or (LATEST if whole else PARTIAL)
     samples = Samples()
     settings = {
         "rounds": arguments.rounds,
@@ -56,8 +59,8 @@ def main() -> None:
         names = [name for name in work.contenders if not arguments.only or name in arguments.only]
         measure(work, names, arguments, peers, samples)
         run = Run(samples.results(), samples.failures(), {**about(peers), **settings})
-        write(run, arguments.results)
-    if not (arguments.work or arguments.only or arguments.quick):
+        write(run, results)
+    if whole:
         write_document(run, ROOT / "docs")
 
 
@@ -68,7 +71,7 @@ def read_arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="3, or 1 with --quick")
     parser.add_argument("--quick", action="store_true", help="small sizes: does everything work?")
     parser.add_argument("--lock", type=Path, help="a file that is locked during each round, where a machine is shared")
-    parser.add_argument("--results", type=Path, default=LATEST, metavar="FILE", help="written in place of latest.json")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="written (or read) in place of those")
     parser.add_argument("--note", default="", help="what the document says about this run")
     parser.add_argument("--document", action="store_true", help="only write docs/BENCHMARKS.md anew from the results")
     arguments = parser.parse_args()
@@ -88,7 +91,7 @@ def measure(
                 for name in rotated(names, number):
                     key = (work.name, name)
                     try:
-                        samples.figures[key][number] = sample(work, name, sizes, peers, pki)
+                        samples.figures[key][number] = sample(work, name, number, sizes, peers, pki)
                         told = tell(samples.figures[key][number])
                     except SampleError as reason:
                         samples.reasons[key].append(str(reason))
@@ -96,9 +99,10 @@ def measure(
                     print(f"{work.name:<30}{number + 1:>3}  {name:<24}{told}", flush=True)
 
 
-def sample(work: Work, name: str, sizes: Sizes, peers: Mapping[str, Peer], pki: Pki) -> Figures:
-    """Raises SampleError."""
-    with running(CONTENDERS[name], peers, pki, work.link) as rig:
+def sample(work: Work, name: str, number: int, sizes: Sizes, peers: Mapping[str, Peer], pki: Pki) -> Figures:
+    """Raises SampleError. Everybody loses the same datagrams in a round, and others in the next."""
+    link = (*work.link, "--seed", str(number + 1)) if work.link else ()
+    with running(CONTENDERS[name], peers, pki, link) as rig:
         return work.measure(rig, sizes)
 
 

@@ -1,5 +1,6 @@
 """Bulk: one transfer, eight at once, and one over a path with delay, loss or a narrow place."""
 
+from pathlib import Path
 from time import monotonic
 
 from bench.processes import SampleError
@@ -45,6 +46,7 @@ def path_download(rig: Rig, sizes: Sizes) -> Figures:
     if rig.link is None:
         raise SampleError("there is no link on the way")
     before, before_s, link_before_s = rig.link.segments(), monotonic(), rig.link.process.cpu_s
+    full_before = full_sockets()
     moved = rig.load("download", sizes.path_s + GRACE_S, bytes=sizes.bulk_bytes, seconds=sizes.path_s)
     took_s, after = monotonic() - before_s, rig.link.segments()
     received = after["received"] - before["received"]
@@ -52,7 +54,16 @@ def path_download(rig: Rig, sizes: Sizes) -> Figures:
         "mbit_per_s": _mbit_per_s(moved),
         "dropped_percent": 100 * (after["dropped"] - before["dropped"]) / max(received, 1),
         "link_core_percent": 100 * (rig.link.process.cpu_s - link_before_s) / took_s,
+        "full_sockets": full_sockets() - full_before,
     }
+
+
+def full_sockets() -> int:
+    """Buffers of datagrams that the kernel threw away because a receiver's socket was full, in this namespace."""
+    names, figures = (
+        line.split() for line in Path("/proc/net/snmp").read_text().splitlines() if line.startswith("Udp:")
+    )
+    return int(figures[names.index("RcvbufErrors")])
 
 
 def _mbit_per_s(moved: Figures) -> float:

@@ -27,7 +27,7 @@ ABOUT = {
     "own_loopback": True,
 }
 METRICS = {
-    "download-rtt": ("mbit_per_s", "dropped_percent", "link_core_percent"),
+    "download-rtt": ("mbit_per_s", "dropped_percent", "link_core_percent", "full_sockets"),
     "download": ("mbit_per_s", "cpu_s_per_gb"),
     "upload": ("mbit_per_s", "cpu_s_per_gb"),
     "new-connections": ("per_s", "p50_ms", "p99_ms", "max_ms", "failed"),
@@ -66,6 +66,7 @@ def test_every_median_of_a_table_is_in_the_document(whole: Run, tmp_path: Path) 
         result
         for result in whole.results
         if f" {result.median:,.0f} " not in text and result.metric not in ("link_core_percent",)
+        and not (result.metric == "full_sockets" and not result.work.endswith("loss0"))
         and not (result.metric == "dropped_percent" and "mbit" not in result.work)
     ]  # fmt: skip
     assert missing == []

@@ -4,8 +4,8 @@ Worst-case memory of one connection and direction:
 - at the receiver, unread: max_streams x floor, 256 MiB (and with quinn 256 KiB a stream that were read ahead of it;
   with aioquic what windows have grown by, out of one budget for all connections);
 - at the sender: one send cap unsent, plus one congestion window unacknowledged.
-That takes peers who open all of their streams, fill them, and do not read. The eight connections of a proxy-client can
-come to 2 GiB; a proxy-server's to as much for each client that has a token. Before its token a connection has 256 KiB.
+That takes peers who open all of their streams, fill them, and do not read. The ten connections of a proxy-client can
+come to 2.5 GiB; a proxy-server's to as much for each client with a token. Before its token a connection has 256 KiB.
 """
 
 from dataclasses import dataclass

@@ -405,7 +405,7 @@ class ClientSession(Session):
                     self._close_spare(connection)
             case "open":
                 if (stream := self._streams.get(number)) is not None:
-                    self._give_up(stream, Cause.TUNNEL_DOWN)
+                    self._give_up(stream, Cause.LIMIT_REACHED if self.is_up else Cause.TUNNEL_DOWN)
             case "reply":
                 if (stream := self._streams.get(number)) is not None:
                     self._answer(stream, Cause.OPEN_TIMEOUT)

@@ -19,8 +19,8 @@ class SessionSettings:
     reconnect_floor_s: float = 0.05
     reconnect_cap_s: float = 1.0
     """Client: the back-off is uniform between the floor and a ceiling that doubles up to this cap (F25)."""
-    max_connections: int = 8
-    """Client: connections to the server at a time."""
+    max_connections: int = 10
+    """Client: connections to the server at a time. With quinn the first two have 31 streams for requests (ADR 2)."""
     max_streams_per_connection: int = 200
     """Client: stays below what the engine allows, so that a slot that is not free yet is never waited for (F15)."""
     max_waiting_opens: int = 1024
