@@ -21,15 +21,15 @@ HEARD_S = 1.0
 
 def main() -> None:
     for client, server in product(ENGINES, ENGINES):
-        soak(client, server)
+        soak(client, server, SECONDS)
     with serve("--engine", "quinn") as serving:
         hears_of_the_restart(serving)
 
 
-def soak(client: str, server: str) -> None:
+def soak(client: str, server: str, seconds: int, *further: str) -> None:
     with tempfile.TemporaryDirectory() as directory:
-        flags = ["--stack", "local", "--duration", f"{SECONDS}s", "--engine", f"client={client},server={server}"]
-        command = [BIN / "loadgen", "soak", *flags, "--report", directory, "--metrics-listen", "127.0.0.1:0"]
+        flags = ["--stack", "local", "--duration", f"{seconds}s", "--engine", f"client={client},server={server}"]
+        command = [BIN / "loadgen", "soak", *flags, *further, "--report", directory, "--metrics-listen", "127.0.0.1:0"]
         code = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
         verdict = json.loads((Path(directory) / "verdict.json").read_text())
     used = verdict["engine"]

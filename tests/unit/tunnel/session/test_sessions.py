@@ -401,6 +401,15 @@ def test_half_closed_request_waits_for_its_connection_and_not_for_the_linger(mak
     assert not pair.client.of(events.Abandoned)
 
 
+@pytest.mark.failure("F15")
+def test_a_full_pool_is_not_called_a_tunnel_that_is_down(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(max_connections=1, max_streams_per_connection=2))
+    for _ in range(2):
+        pair.open()
+    stream = client_session(pair).open(TARGET, b"", pair.world.now)
+    assert pair.run(15, lambda: events.Replied(stream, Cause.LIMIT_REACHED) in pair.client.log)
+
+
 def test_a_full_pool_of_suspects_does_not_keep_their_replacement_out(make_pair: Callable[..., Pair]) -> None:
     pair = make_pair(SessionSettings(max_connections=1))
     pair.open()
