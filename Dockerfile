@@ -41,6 +41,9 @@ RUN pip --python /venv/bin/python install --quiet --require-hashes -r /requireme
 # A pattern may match nothing; what has a name must be there.
 COPY wheelhouse/README.md wheelhouse/quinn_engine-*linux*.whl /wheels/
 COPY --from=wheels /wheels/servicekit-*.whl /wheels/tunnel-*.whl /wheels/proxy_*.whl /wheels/http_target-*.whl /wheels/
+RUN for wheel in /wheels/quinn_engine-*.whl; do [ ! -e "$wheel" ] \
+    || pip --python /venv/bin/python install --quiet --no-index --no-deps "$wheel" \
+    || echo "without the native engine: $wheel is not for this image"; rm -f "$wheel"; done
 RUN pip --python /venv/bin/python install --quiet --no-index --no-deps /wheels/*.whl
 
 FROM runtime AS proxy-client

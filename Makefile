@@ -26,6 +26,7 @@ $(READY): requirements.lock $(DISTRIBUTIONS:%=%/pyproject.toml)
 
 CRATE := packages/quinn-engine
 RUST := 1.85
+RUST_READY := command -v cargo >/dev/null && printf '%s\n' $(RUST) "$$(rustc --version | cut -d' ' -f2)" | sort -VC
 WHEEL := wheelhouse/.built
 CRATE_SOURCES := $(shell find $(CRATE) -name target -prune -o -type f -not -name Cargo.lock -print 2>/dev/null)
 
@@ -35,7 +36,7 @@ $(VENV)/.native: $(WHEEL) | $(READY)
 	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-index --reinstall wheelhouse/quinn_engine-*.whl
 	@touch $@
 $(WHEEL): $(CRATE_SOURCES) | $(READY)
-	@command -v cargo >/dev/null && printf '%s\n' $(RUST) "$$(rustc --version | cut -d' ' -f2)" | sort -VC || { \
+	@$(RUST_READY) || { \
 		echo "the native engine needs Rust $(RUST) or newer (cargo and rustc), from rustup or from Debian 13;" \
 		"without it everything runs with aioquic, and make native-wheel builds it in a container" >&2; exit 2; }
 	@command -v cc >/dev/null || { echo "the native engine needs a C compiler; on Debian: apt-get install gcc libc6-dev" >&2; exit 2; }
@@ -43,11 +44,16 @@ $(WHEEL): $(CRATE_SOURCES) | $(READY)
 	@$(BIN)/maturin build -q --release -i $(BIN)/python -m $(CRATE)/Cargo.toml -o wheelhouse
 	@touch $@
 
+.PHONY: has-rust
+has-rust: # succeeds where the native engine can be built
+	@$(RUST_READY)
+
 .PHONY: native-wheel
 native-wheel: ## build the wheel of the native engine with Docker and RUST_IMAGE: for images, on a machine without Rust
 	@docker build --target native $(if $(RUST_IMAGE),--build-arg RUST_IMAGE=$(RUST_IMAGE)) -t finback/native .
 	@rm -f wheelhouse/*.whl && container=$$(docker create finback/native) && trap "docker rm $$container >/dev/null" EXIT && \
 		docker cp -q "$$container":/wheelhouse/. wheelhouse/
+	@if [ "$$(uname -s)" = Linux ]; then touch $(WHEEL); else rm -f $(WHEEL); fi # On Linux `make native` takes it as it is.
 
 .PHONY: lock
 lock: $(READY) ## compile the requirements.in files into hash-locked requirements.lock
@@ -60,7 +66,8 @@ check: $(READY) ## ruff, import-linter, mypy: cheapest first
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy packages services loadgen tests
-	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory check-native; fi
+	@if $(RUST_READY) && cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then \
+		$(MAKE) --no-print-directory check-native; fi
 
 .PHONY: check-native
 check-native: $(READY) ## rustfmt, clippy and the tests of the native engine's crate
@@ -102,7 +109,7 @@ down: ## end what `make up` started, its volumes too
 
 .PHONY: bench
 bench: $(READY) ## this tunnel and its peers side by side, into docs/BENCHMARKS.md (ARGUMENTS="--quick" and the like)
-	@if command -v cargo >/dev/null; then $(MAKE) --no-print-directory native || echo "without a new native engine" >&2; fi
+	@if $(RUST_READY); then $(MAKE) --no-print-directory native || echo "without a new native engine" >&2; fi
 	@$(BIN)/python -m bench $(ARGUMENTS)
 
 .PHONY: bench-profile

@@ -17,18 +17,30 @@ from bench.results import Run
 from tunnel.engine.settings import EngineLimits
 
 FINBACK, AIOQUIC, V2RAY = "finback-quinn", "finback-aioquic", "v2ray-quic"
-V2RAY_NO_LINGER = f"{V2RAY}-no-linger"
+V2RAY_NO_LINGER, AIOQUIC_JUMBO = f"{V2RAY}-no-linger", f"{AIOQUIC}-jumbo"
 FINBACK_BBR, TUIC_BBR = f"{FINBACK}-bbr", "tuic-bbr"
 NATIVE_PEERS = ("tuic", TUIC_BBR, "hysteria2")
 LOSSY = "download-rtt20-loss1"
 SHORT = "new-connections-64"
 WORK = ("download", LOSSY, SHORT, "keep-alive", "memory-1000-idle", "memory-slow-reader")
-CONTENDERS = (FINBACK, FINBACK_BBR, AIOQUIC, V2RAY, V2RAY_NO_LINGER, *NATIVE_PEERS, "microsocks", "direct")
+CONTENDERS = (
+    FINBACK,
+    FINBACK_BBR,
+    AIOQUIC,
+    AIOQUIC_JUMBO,
+    V2RAY,
+    V2RAY_NO_LINGER,
+    *NATIVE_PEERS,
+    "microsocks",
+    "direct",
+)
 LATEST = ROOT / "bench" / "results" / "latest.json"
 OWN = ROOT / "bench" / "results" / "acceptance.json"
 
-AIOQUIC_FIRST_MBIT_PER_S = 261
-"""What one download came to when aioquic was the only engine, with datagrams of Ethernet's size."""
+AIOQUIC_FIRST_MBIT_PER_S = {AIOQUIC_JUMBO: (908, 1.3), AIOQUIC: (261, 0.9)}
+"""One download when aioquic was the only engine: with the datagrams that it finds for itself on loopback, and with
+those of Ethernet's size. There 1.3 times is out of reach, ADR 7 has the profile; less than before would be a loss, and
+machines differ by a tenth from day to day."""
 WINDOW_MB = EngineLimits().stream_window_cap_bytes / 1e6
 
 Promise = tuple[str, str, bool]
@@ -62,15 +74,11 @@ def bulk(run: Run) -> Iterator[Promise]:
     for name in NATIVE_PEERS:  # One that was not measured is not beaten.
         yield at_least(run, work, metric, FINBACK, name, 1)
     yield at_least(run, work, metric, FINBACK, "microsocks", 1.2)
-    yield aioquic(run)
-
-
-def aioquic(run: Run) -> Promise:
-    """1.3 times was wished for, or the profile that shows why not: ADR 7 has it. Less than before would be a loss."""
-    found = run.find("download", AIOQUIC, "mbit_per_s")
-    times = found.median / AIOQUIC_FIRST_MBIT_PER_S if found else None
-    kept = times is not None and times >= 0.8  # Machines differ by that much from day to day.
-    return "download, finback-aioquic, times what the first release did (1.3 wished for, ADR 7)", told(times), kept
+    for name, (first, at_least_times) in AIOQUIC_FIRST_MBIT_PER_S.items():
+        found = run.find(work, name, metric)
+        times = found.median / first if found else None
+        what = f"{work}, {name}, times what it was at first, at least {at_least_times:g} x"
+        yield what, told(times), times is not None and times >= at_least_times
 
 
 def lossy(run: Run) -> Iterator[Promise]:

@@ -42,7 +42,7 @@ def about(peers: Mapping[str, Peer]) -> dict[str, Any]:
             "stolen_percent": _stolen_percent(),
         },
         "versions": {**programs, **libraries},
-        "commit": _commit(),
+        "commit": _commit_before,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -65,6 +65,10 @@ def _commit() -> str:
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
+
+
+_commit_before = _commit()
+"""Of what ran: the results themselves are files that change."""
 
 
 def _first(pattern: str, file: Path) -> str:
