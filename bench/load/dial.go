@@ -22,7 +22,7 @@ func dial(given options, deadline time.Time) (*connection, error) {
 	if way == "" {
 		way = given.target
 	}
-	raw, err := (&net.Dialer{Deadline: deadline}).Dial("tcp", way)
+	raw, err := (&net.Dialer{Deadline: deadline, KeepAlive: -1}).Dial("tcp", way)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,7 @@ var zeros = make([]byte, pieceBytes)
 
 // target serves until its standard input ends.
 func target(given options) (any, error) {
-	listener, err := net.Listen("tcp", given.listen)
+	listener, err := (&net.ListenConfig{KeepAlive: -1}).Listen(context.Background(), "tcp", given.listen)
 	if err != nil {
 		return nil, err
 	}
