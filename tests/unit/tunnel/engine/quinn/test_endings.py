@@ -33,6 +33,15 @@ def restart(pair: Pair, make: MakeRealPair) -> None:
     pair.world.add(SERVER, pair.server)
 
 
+def a_ping(pair: Pair) -> bytes:
+    """A datagram of the client's connection."""
+    heard = listen(pair.world)
+    pair.client.engine.ping(pair.client.connection)
+    pair.run(0.001)
+    (ping,) = [datagram for own, datagram in heard if own == CLIENT]
+    return ping
+
+
 class TestStatelessReset:
     """RFC 9000 section 10.3: the key comes from the private key, so that a server still has it after a restart."""
 
@@ -90,11 +99,7 @@ class TestStatelessReset:
 
     def test_resets_are_smaller_than_their_cause(self, make_pair: MakeRealPair, pair: Pair) -> None:
         """Two servers of one key must not talk for ever, and nobody must be flooded: one for each, and less of it."""
-        heard = listen(pair.world)
-        pair.client.engine.ping(pair.client.connection)
-        pair.run(0.001)
-        (ping,) = [datagram for own, datagram in heard if own == CLIENT]
-        server, now = make_pair.server(), pair.world.now
+        ping, server, now = a_ping(pair), make_pair.server(), pair.world.now
         question = ping
         while question:
             server.receive(question, len(question), CLIENT, now)
@@ -106,11 +111,7 @@ class TestStatelessReset:
         assert_empty(server)
 
     def test_many_clients_hear_of_a_restart_at_the_same_moment(self, make_pair: MakeRealPair, pair: Pair) -> None:
-        heard = listen(pair.world)
-        pair.client.engine.ping(pair.client.connection)
-        pair.run(0.001)
-        (ping,) = [datagram for own, datagram in heard if own == CLIENT]
-        server, now = make_pair.server(), pair.world.now
+        ping, server, now = a_ping(pair), make_pair.server(), pair.world.now
         for number in range(100):
             server.receive(ping, len(ping), (CLIENT[0], 40_000 + number), now)
         assert len({transmit.address for transmit in transmits(server, now)}) == 100
