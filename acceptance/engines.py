@@ -11,7 +11,7 @@ from contextlib import closing
 from itertools import product
 from pathlib import Path
 
-from kill import command_line, restart
+from kill import command_line
 from serving import BIN, ROOT, Serving, report, serve
 
 ENGINES = ("aioquic", "quinn")
@@ -32,7 +32,7 @@ def soak(client: str, server: str, seconds: int, *further: str) -> None:
         command = [BIN / "loadgen", "soak", *flags, *further, "--report", directory, "--metrics-listen", "127.0.0.1:0"]
         code = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode
         verdict = json.loads((Path(directory) / "verdict.json").read_text())
-    used = verdict["engine"]
+    used = verdict["run"]["engine"]
     report(
         f"soak, client {client}, server {server}",
         f"verdict {verdict['verdict']}, {verdict['outcomes']}",
@@ -41,13 +41,13 @@ def soak(client: str, server: str, seconds: int, *further: str) -> None:
 
 
 def hears_of_the_restart(serving: Serving) -> None:
-    """The connection is at rest while the server is killed and started again; then the application sends a byte."""
+    """The connection is at rest while the server is killed and started again; then the application sends."""
     command = command_line(serving)
     with closing(kept_alive(serving)) as sock:
         os.kill(serving.pids["proxy-server"], signal.SIGKILL)
-        server = restart(command)
+        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         try:
-            time.sleep(3)  # It starts, and the client's answers to a silent server are over.
+            wait_until_ready(server)
             assert lost(serving) == 0, "something was lost before the next packet"
             sent_at = time.monotonic()
             sock.sendall(b"x")
@@ -57,6 +57,15 @@ def hears_of_the_restart(serving: Serving) -> None:
             server.wait(30)
         assert lost(serving) == 1, "it ended in another way than by the server's word"
     report("a restarted server, after the next packet", f"{heard_s * 1000:.0f} ms", heard_s <= HEARD_S)
+
+
+def wait_until_ready(server: "subprocess.Popen[str]") -> None:
+    """By its own word."""
+    assert server.stderr is not None
+    for line in server.stderr:
+        if json.loads(line)["event"] == "ready":
+            return
+    raise AssertionError("the server does not come back")
 
 
 def lost(serving: Serving) -> float:
