@@ -75,13 +75,7 @@ def lost(serving: Serving) -> float:
 
 def kept_alive(serving: Serving) -> socket.socket:
     """A connection through the tunnel on which one request was answered."""
-    host, _, port = serving.proxy.rpartition(":")
-    sock = socket.create_connection((host, int(port)), timeout=10)
-    target = serving.target.rpartition(":")
-    sock.sendall(b"\x05\x01\x00")
-    assert sock.recv(2) == b"\x05\x00"
-    sock.sendall(b"\x05\x01\x00\x01" + socket.inet_aton(target[0]) + int(target[2]).to_bytes(2, "big"))
-    assert sock.recv(10)[1] == 0
+    sock = serving.open_tunnel()
     sock.sendall(b"GET /bytes?seed=1&size=1&framing=length HTTP/1.1\r\nHost: target\r\n\r\n")
     received = b""
     while b"\r\n\r\n" not in received[:-1]:

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -35,6 +36,23 @@ class Serving:
     def curl(self, *arguments: str) -> list[str]:
         """A curl command through the tunnel."""
         return ["curl", "-sS", "-x", f"socks5h://{self.proxy}", *arguments]
+
+    def open_tunnel(self, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A connection to http-target through SOCKS5. With a small receive buffer the proxies have to hold back."""
+        host, port = self.proxy.rsplit(":", 1)
+        target_host, target_port = self.target.rsplit(":", 1)
+        connection = socket.socket()
+        if receive_buffer_bytes is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        connection.settimeout(20)
+        connection.connect((host, int(port)))
+        request = b"\x05\x01\x00\x01" + socket.inet_aton(target_host) + int(target_port).to_bytes(2, "big")
+        connection.sendall(b"\x05\x01\x00" + request)
+        answer = b""
+        while len(answer) < 12:
+            answer += connection.recv(12 - len(answer))
+        assert answer[3] == 0, f"SOCKS reply {answer[3]}"
+        return connection
 
     def memory_bytes(self, program: str) -> int:
         """Resident memory of a program."""

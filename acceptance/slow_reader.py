@@ -1,6 +1,5 @@
 """A slow reader, and a target that does not read: neither proxy grows by more than 8 MB in 20 s."""
 
-import socket
 import subprocess
 import threading
 import time
@@ -9,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from serving import Serving, report, serve
 
+RECEIVE_BUFFER_BYTES = 65536
 SECONDS = 20.0
 RATE_BYTES_PER_S = 200_000
 GROWTH_BYTES_MAX = 8 * 1024 * 1024
@@ -54,7 +54,7 @@ def growth_during(serving: Serving, load: Load) -> tuple[dict[str, int], int]:
 
 def slow_download(serving: Serving, over: threading.Event) -> int:
     moved = 0
-    with open_tunnel(serving) as connection:
+    with serving.open_tunnel(RECEIVE_BUFFER_BYTES) as connection:
         connection.sendall(b"GET /bytes?seed=1&size=500000000&framing=length HTTP/1.1\r\nHost: x\r\n\r\n")
         while not over.is_set():
             data = connection.recv(RATE_BYTES_PER_S // 10)
@@ -66,7 +66,7 @@ def slow_download(serving: Serving, over: threading.Event) -> int:
 
 def unread_upload(serving: Serving, over: threading.Event) -> int:
     moved = 0
-    with open_tunnel(serving) as connection:
+    with serving.open_tunnel(RECEIVE_BUFFER_BYTES) as connection:
         connection.sendall(b"POST /never-reads HTTP/1.1\r\nHost: x\r\nContent-Length: 500000000\r\n\r\n")
         connection.settimeout(0.2)
         while not over.is_set():
@@ -75,23 +75,6 @@ def unread_upload(serving: Serving, over: threading.Event) -> int:
             except TimeoutError:
                 continue
     return moved
-
-
-def open_tunnel(serving: Serving) -> socket.socket:
-    """A connection to http-target through SOCKS5; its receive buffer small, so that the proxies have to hold back."""
-    host, port = serving.proxy.rsplit(":", 1)
-    target_host, target_port = serving.target.rsplit(":", 1)
-    connection = socket.socket()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-    connection.settimeout(20)
-    connection.connect((host, int(port)))
-    request = b"\x05\x01\x00\x01" + socket.inet_aton(target_host) + int(target_port).to_bytes(2, "big")
-    connection.sendall(b"\x05\x01\x00" + request)
-    answer = b""
-    while len(answer) < 12:
-        answer += connection.recv(12 - len(answer))
-    assert answer[3] == 0, f"SOCKS reply {answer[3]}"
-    return connection
 
 
 def text(grown: dict[str, int]) -> str:

@@ -6,7 +6,6 @@ The native engine is required where there is Rust to build it.
 import os
 import re
 import subprocess
-from shutil import which
 
 from serving import ROOT, report
 
@@ -14,7 +13,8 @@ NAMED = ("test_integration_socks5_over_quic", "test_soak_socks5_over_quic_30s", 
 
 
 def main() -> None:
-    native = ["native"] if which("cargo") else []
+    has_rust = subprocess.run(["make", "-s", "has-rust"], cwd=ROOT, capture_output=True, check=False).returncode == 0
+    native = ["native"] if has_rust else []
     whats = ("DOCKER", "PEERS", "BROWSER", *(["QUINN"] if native else []))
     required = {f"FINBACK_REQUIRE_{what}": "1" for what in whats}
     environment = os.environ | required | {"PYTEST_ADDOPTS": "-v"}

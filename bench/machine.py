@@ -6,6 +6,7 @@ import re
 import subprocess
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def about(peers: Mapping[str, Peer]) -> dict[str, Any]:
             "stolen_percent": _stolen_percent(),
         },
         "versions": {**programs, **libraries},
-        "commit": _commit_before,
+        "commit": _commit(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -60,15 +61,12 @@ def _library(name: str) -> str:
         return "not installed"
 
 
+@cache
 def _commit() -> str:
-    """Of what ran; with a mark where files differ from it."""
+    """Of what ran; with a mark where files differ from it. Asked once: the results themselves are files that change."""
     command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip() or "unknown"
-
-
-_commit_before = _commit()
-"""Of what ran: the results themselves are files that change."""
 
 
 def _first(pattern: str, file: Path) -> str:

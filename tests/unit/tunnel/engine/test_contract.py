@@ -80,17 +80,17 @@ class TestConnecting:
 
     def test_beyond_its_connections_a_server_refuses(self, make_pair: MakePair) -> None:
         pair = make_pair(EngineLimits(max_connections=0, handshake_timeout_s=3))
-        pair.client.connect(pair.world.now)
-        pair.until(lambda: pair.client.closed is not None, 5)
-        assert not pair.client.connected
-        assert pair.client.closed is not None
-        assert pair.client.closed.cause is Cause.SERVER_BUSY
+        self.is_refused(pair, 5)
 
     def test_a_server_may_refuse_all_strangers(self, make_pair: MakePair) -> None:
         pair = make_pair(EngineLimits(handshake_timeout_s=3))
         pair.server.engine.refuse_strangers()
+        self.is_refused(pair, 1)
+
+    @staticmethod
+    def is_refused(pair: Pair, within_s: float) -> None:
         pair.client.connect(pair.world.now)
-        pair.until(lambda: pair.client.closed is not None, 1)
+        pair.until(lambda: pair.client.closed is not None, within_s)
         assert not pair.client.connected
         assert pair.client.closed is not None
         assert pair.client.closed.cause is Cause.SERVER_BUSY

@@ -214,7 +214,7 @@ async def test_a_flush_is_bounded_and_goes_on_in_the_next_turn(bench: Bench) -> 
     bench.driver.wake()
     seen = []
     while len(bench.udp.sent) < len(many):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # One turn of the event loop.
         seen.append(len(bench.udp.sent))
     assert max(after - before for before, after in pairwise([0, *seen])) == 64
     assert bench.udp.sent == many
