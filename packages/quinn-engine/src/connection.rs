@@ -110,8 +110,6 @@ pub struct Connection {
     pub timer_at: Option<Instant>,
     /// Closed was reported.
     pub silent: bool,
-    /// Few streams with large windows, in place of many with small ones.
-    wide: bool,
     limits: Limits,
     windows: Windows,
     started_at: Instant,
@@ -169,7 +167,6 @@ impl Connection {
             in_transmits: false,
             timer_at: None,
             silent: false,
-            wide: windows.stream > windows.start,
             limits: limits.clone(),
             windows,
             started_at: now,
@@ -207,7 +204,7 @@ impl Connection {
     }
 
     pub fn is_wide_with(&self, peer: IpAddr) -> bool {
-        self.wide && self.accepted && self.live() && self.quic.remote_address().ip() == peer
+        self.windows.wide() && self.accepted && self.live() && self.quic.remote_address().ip() == peer
     }
 
     pub fn handshaking(&self) -> bool {
@@ -454,6 +451,7 @@ impl Connection {
             self.queue_reading(id_of(number));
         } else if stream.unconsumed == 0 && stream.receiving != Receiving::Open {
             self.hold(number);
+            self.limit_streams(self.held_streams);
             self.retire_if_over(number);
         }
     }
@@ -471,17 +469,18 @@ impl Connection {
         stream.receiving = Receiving::Discarding;
         stream.unconsumed = 0;
         self.hold(number);
+        self.limit_streams(self.held_streams);
         self.retire_if_over(number);
     }
 
     /// A stream that is over for quinn, or is with the next acknowledgement, counts on while bytes of it are unconsumed.
+    /// `limit_streams` follows.
     fn hold(&mut self, number: u64) {
         let Some(stream) = self.streams.get_mut(&number) else { return };
         let over = stream.receiving == Receiving::Ended && stream.sending != Sending::Open;
         let held = over && stream.unconsumed > 0;
         if held != std::mem::replace(&mut stream.held, held) {
             self.held_streams = if held { self.held_streams + 1 } else { self.held_streams - 1 };
-            self.limit_streams(self.held_streams);
         }
     }
 
@@ -502,7 +501,7 @@ impl Connection {
     fn retire_if_over(&mut self, number: u64) {
         if self.streams.get(&number).is_some_and(Stream::over) {
             self.streams.remove(&number);
-            if self.wide {
+            if self.windows.wide() {
                 self.tell_of_streams();
             }
         }
@@ -530,7 +529,7 @@ impl Connection {
 
     /// For one more large window of ours; how many streams there may be otherwise is the peer's to say.
     fn has_room(&self) -> bool {
-        !self.wide || (self.streams.len() as u64) < self.windows.streams
+        !self.windows.wide() || (self.streams.len() as u64) < self.windows.streams
     }
 
     fn tell_of_streams(&mut self) {

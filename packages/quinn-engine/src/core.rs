@@ -264,16 +264,16 @@ impl Core {
             }
             return None;
         }
-        let wide = self.may_be_wide(incoming.remote_address());
-        self.let_in(incoming, wide, now)
+        self.let_in(incoming, now)
     }
 
-    fn let_in(&mut self, incoming: Incoming, wide: bool, now: Instant) -> Option<u64> {
-        let Role::Server { wide: large, narrow } = &self.role else { return None };
-        let config = if wide { large } else { narrow };
+    fn let_in(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
+        let is_wide = self.may_be_wide(incoming.remote_address());
+        let Role::Server { wide, narrow } = &self.role else { return None };
+        let config = if is_wide { wide } else { narrow };
         match self.endpoint.accept(incoming, now, &mut self.buffer, Some(config.clone())) {
             Ok((handle, quic)) => {
-                let connection = Connection::new(quic, handle, &self.limits, wide, now);
+                let connection = Connection::new(quic, handle, &self.limits, is_wide, now);
                 Some(self.add(connection))
             }
             Err(error) => {
