@@ -56,46 +56,6 @@ func (r *record) at(share float64) float64 {
 	return float64(r.took[rank-1].Microseconds()) / 1000
 }
 
-// connections makes new ones for some seconds, `concurrency` at a time: connect, ask, read to the end that closes it.
-// A latency is a whole one of these.
-func connections(given options) (any, error) {
-	var all sync.WaitGroup
-	var seen record
-	started := time.Now()
-	for range given.concurrency {
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			for time.Since(started) < given.limit() {
-				begun := time.Now()
-				err := closeDelimited(given, begun.Add(requestTimeout))
-				seen.add(time.Since(begun), err)
-				if err != nil {
-					time.Sleep(10 * time.Millisecond) // a proxy that is gone is not asked a million times
-				}
-			}
-		}()
-	}
-	all.Wait()
-	return seen.summary(time.Since(started).Seconds()), nil
-}
-
-func closeDelimited(given options, deadline time.Time) error {
-	made, err := dial(given, deadline)
-	if err != nil {
-		return err
-	}
-	defer made.Close()
-	if _, err = made.ask("GET", fmt.Sprintf("/close/%d", given.bytes), 0); err != nil {
-		return err
-	}
-	got, err := io.Copy(io.Discard, made.reader)
-	if err == nil && got != given.bytes {
-		err = fmt.Errorf("%d bytes in place of %d", got, given.bytes)
-	}
-	return err
-}
-
 // keepAlive sends requests on a schedule, `rate` a second over `streams` connections that are kept. A latency counts
 // from the scheduled time, so that one late answer makes those behind it late too and hides nothing.
 func keepAlive(given options) (any, error) {
