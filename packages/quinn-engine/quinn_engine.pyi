@@ -1,10 +1,11 @@
 """The native engine. `tunnel.engine.quinn` makes endpoints with it; `tunnel.engine.port` says what the methods do."""
 
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import final
 
-from tunnel.engine.port import Address, Closed, Event, Stats, Transmit
+from tunnel.engine.port import Address, Closed, Event, Packets, Stats, Transmit
 from tunnel.engine.settings import EngineLimits
 
 class EngineError(Exception):
@@ -24,6 +25,7 @@ class Endpoint:
         pin_sha256: bytes | None = None,
         path_mtu: Callable[[Address], int | None] | None = None,
         seed: int | None = None,
+        qlog_directory: Path | None = None,
     ) -> Endpoint:
         """Authorities are (DER, valid from, valid until). Raises ValueError."""
 
@@ -36,6 +38,7 @@ class Endpoint:
         private_key: bytes,
         *,
         seed: int | None = None,
+        qlog_directory: Path | None = None,
     ) -> Endpoint:
         """Certificate and key are PEM. Raises ValueError."""
 
@@ -56,3 +59,4 @@ class Endpoint:
     def ping(self, connection: int) -> None: ...
     def close(self, connection: int, code: int, reason: str) -> None: ...
     def stats(self, connection: int) -> Stats | None: ...
+    def packets(self) -> Packets: ...

@@ -15,6 +15,7 @@ from proxy_client.app import ProxyClient
 from proxy_server.app import ProxyServer
 from servicekit.address import Address
 from tunnel.errors import Cause
+from tunnel.session.events import WaitsFor
 
 pytestmark = every_pairing
 
@@ -46,6 +47,7 @@ def of_tunnel(role: str) -> set[Series]:
         names = ("tunnel_bytes_total", "tunnel_half_closed_streams", "tunnel_buffered_bytes")
         found |= {one(name, role=role, direction=direction) for name in names}
         found |= {one("tunnel_ends_total", role=role, direction=direction, event=event) for event in EVENTS}
+    found |= {one("tunnel_stalls_total", role=role, waits_for=waits_for) for waits_for in WaitsFor}
     return found | {one(f"tunnel_handshake_seconds_{what}", role=role) for what in ("count", "sum")}
 
 

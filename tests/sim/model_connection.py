@@ -46,6 +46,7 @@ from tunnel.engine.port import (
     Connected,
     Data,
     Event,
+    Packets,
     PingAnswered,
     Reset,
     Stats,
@@ -93,8 +94,16 @@ class Connection:
     """Stream numbers are those of the client's bidirectional streams: 0, 4, 8 and so on."""
 
     def __init__(
-        self, is_client: bool, limits: EngineLimits, faults: Faults, rng: Random, address: Address, now: float
+        self,
+        is_client: bool,
+        limits: EngineLimits,
+        faults: Faults,
+        rng: Random,
+        packets: Packets,
+        address: Address,
+        now: float,
     ) -> None:
+        """`packets` are the endpoint's."""
         self.state = State.OPENING
         self.address = address
         self.own_id = rng.randbytes(ID_BYTES)
@@ -104,7 +113,8 @@ class Connection:
         self._limits = limits
         self._faults = faults
         self._rng = rng
-        self._recovery = Recovery()
+        self._packets = packets
+        self._recovery = Recovery(packets)
         self._acknowledger = Acknowledger()
         self._streams: dict[int, Stream] = {}
         # What is owed to the peer, in order. Dictionaries, because a set has none.
@@ -137,7 +147,7 @@ class Connection:
         self._next_number = 0
         self._ping = 0
         self._ping_pending = False
-        self._packets_received = self._waits = 0
+        self._waits = 0
 
     # Packets in.
 
@@ -169,7 +179,7 @@ class Connection:
         if packet.number > self._acknowledger.largest:
             self.address = address  # RFC 9000 section 9.3: the newest packet says where the peer is.
         self._acknowledger.note(packet.number)
-        self._packets_received += 1
+        self._packets.received += 1
         self._last_received_at = self._alive_at = now
         self._sent_since_received = False
         eliciting = False
@@ -312,6 +322,7 @@ class Connection:
 
     def _packet(self, kind: int, frames: list[bytes]) -> bytes:
         number, self._next_number = self._next_number, self._next_number + 1
+        self._packets.sent += 1
         return encode_packet(kind, self.peer_id, self.own_id, number, frames)
 
     def _add_owed(self, frames: list[bytes], sent: Sent, room: int) -> int:
@@ -482,9 +493,6 @@ class Connection:
         return Stats(
             rtt_s=self._recovery.rtt_s,
             congestion_window_bytes=CONGESTION_WINDOW_BYTES,
-            packets_sent=self._next_number,
-            packets_received=self._packets_received,
-            packets_lost=self._recovery.lost,
             datagram_bytes=self._limits.datagram_floor_bytes,
             last_received_at=self._last_received_at,
             buffered_send_bytes=sum(one.sending.buffered_bytes for one in self._streams.values()),

@@ -21,7 +21,7 @@ from tests.sim.model_packets import (
     encode_packet,
 )
 
-from tunnel.engine.port import Address, Connected, Event, Stats, Transmit
+from tunnel.engine.port import Address, Connected, Event, Packets, Stats, Transmit
 from tunnel.engine.settings import EngineLimits
 from tunnel.errors import Cause
 
@@ -41,6 +41,7 @@ class ModelEngine:
         self._rng = rng
         self._faults = faults
         self._dead = False
+        self._packets = Packets()
         self._next_connection = 1
         self._connections: dict[int, Connection] = {}
         self._by_id: dict[bytes, Connection] = {}
@@ -148,6 +149,9 @@ class ModelEngine:
         found = self._connections.get(connection)
         return None if found is None or found.state in (State.CLOSING, State.CLOSED) else found.stats()
 
+    def packets(self) -> Packets:
+        return replace(self._packets)
+
     # Routing.
 
     @property
@@ -155,7 +159,7 @@ class ModelEngine:
         return self._limits.datagram_floor_bytes
 
     def _add(self, address: Address, now: float) -> tuple[int, Connection]:
-        connection = Connection(self._is_client, self._limits, self._faults, self._rng, address, now)
+        connection = Connection(self._is_client, self._limits, self._faults, self._rng, self._packets, address, now)
         number, self._next_connection = self._next_connection, self._next_connection + 1
         self._connections[number] = self._by_id[connection.own_id] = connection
         return number, connection

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from tests.sim.model_packets import AckFrame
 from tests.sim.model_streams import Ranges
 
+from tunnel.engine.port import Packets
+
 INITIAL_RTT_S = 0.1
 ACK_DELAY_S = 0.01
 ACK_EVERY = 2
@@ -40,9 +42,9 @@ class Sent:
 class Recovery:
     """The packets that were sent."""
 
-    def __init__(self) -> None:
+    def __init__(self, packets: Packets) -> None:
         self.in_flight_bytes = 0
-        self.lost = 0
+        self._packets = packets
         self.rtt_s = INITIAL_RTT_S
         self._variation_s = INITIAL_RTT_S / 2
         self._sent: dict[int, Sent] = {}
@@ -105,7 +107,7 @@ class Recovery:
     def _lose(self, sent: Sent) -> Sent:
         sent.in_flight = False
         self.in_flight_bytes -= sent.size
-        self.lost += 1
+        self._packets.lost += 1
         return sent
 
     def _note_rtt(self, sample_s: float) -> None:

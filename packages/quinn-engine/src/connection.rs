@@ -12,6 +12,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
+use std::ops::Add;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -98,6 +99,22 @@ pub struct Facts {
     pub last_received_at: Instant,
     pub buffered_send_bytes: u64,
     pub flow_control_waits: u64,
+}
+
+/// Counts that only grow; `received` counts datagrams, because quinn does.
+#[derive(Default, Clone, Copy)]
+pub struct Packets {
+    pub sent: u64,
+    pub received: u64,
+    pub lost: u64,
+}
+
+impl Add for Packets {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self { sent: self.sent + other.sent, received: self.received + other.received, lost: self.lost + other.lost }
+    }
 }
 
 pub struct Connection {
@@ -631,6 +648,11 @@ impl Connection {
         self.quic.ping();
         self.ping_asked = true;
         self.urgent = true;
+    }
+
+    pub fn packets(&self) -> Packets {
+        let stats = self.quic.stats();
+        Packets { sent: stats.path.sent_packets, received: stats.udp_rx.datagrams, lost: stats.path.lost_packets }
     }
 
     pub fn facts(&self) -> Facts {

@@ -15,11 +15,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use quinn_proto::{ConnectionHandle, DatagramEvent, EndpointConfig, Incoming, ServerConfig};
+use quinn_proto::{ConnectionHandle, ConnectionId, DatagramEvent, EndpointConfig, Incoming, ServerConfig};
 
-use crate::connection::{Connection, Facts};
+use crate::connection::{Connection, Facts, Packets};
 use crate::event::{Ending, Event, Kind};
-use crate::settings::{Limits, client_config};
+use crate::qlog;
+use crate::settings::{Limits, client_config, server_transport};
 
 /// UDP_MAX_SEGMENTS of kernels before 6.9.
 const MAX_SEGMENTS: usize = 64;
@@ -56,7 +57,10 @@ pub struct Core {
     endpoint: quinn_proto::Endpoint,
     role: Role,
     limits: Limits,
+    qlog: Option<qlog::Directory>,
     connections: HashMap<u64, Connection>,
+    /// Of those that are in `connections` no more.
+    departed: Packets,
     by_handle: HashMap<ConnectionHandle, u64>,
     last_number: u64,
     with_events: VecDeque<u64>,
@@ -72,7 +76,13 @@ pub struct Core {
 }
 
 impl Core {
-    pub fn new(config: EndpointConfig, role: Role, limits: Limits, now: Instant) -> Self {
+    pub fn new(
+        config: EndpointConfig,
+        role: Role,
+        limits: Limits,
+        qlog: Option<qlog::Directory>,
+        now: Instant,
+    ) -> Self {
         let server = match &role {
             Role::Server { narrow, .. } => Some(narrow.clone()),
             Role::Client { .. } => None,
@@ -81,7 +91,9 @@ impl Core {
             endpoint: quinn_proto::Endpoint::new(Arc::new(config), server, true, None),
             role,
             limits,
+            qlog,
             connections: HashMap::new(),
+            departed: Packets::default(),
             by_handle: HashMap::new(),
             last_number: 0,
             with_events: VecDeque::new(),
@@ -205,9 +217,12 @@ impl Core {
         let Role::Client { crypto, server_name } = &self.role else {
             return self.refuse_to_start("a server does not connect".into());
         };
-        let started = client_config((**crypto).clone(), &self.limits, wide, remote, path_mtu).and_then(|config| {
-            self.endpoint.connect(now, config, remote, server_name).map_err(|error| error.to_string())
-        });
+        let name = format!("client-{}-{}", std::process::id(), self.last_number + 1);
+        let qlog = self.qlog.as_mut().and_then(|directory| directory.stream(&name, now));
+        let started =
+            client_config((**crypto).clone(), &self.limits, wide, remote, path_mtu, qlog).and_then(|config| {
+                self.endpoint.connect(now, config, remote, server_name).map_err(|error| error.to_string())
+            });
         match started {
             Ok((handle, quic)) => {
                 let connection = Connection::new(quic, handle, &self.limits, wide, now);
@@ -243,6 +258,10 @@ impl Core {
         Some(connection.facts())
     }
 
+    pub fn packets(&self) -> Packets {
+        self.connections.values().fold(self.departed, |sum, connection| sum + connection.packets())
+    }
+
     // Strangers.
 
     pub fn refuse_strangers(&mut self) {
@@ -267,11 +286,23 @@ impl Core {
         self.let_in(incoming, now)
     }
 
+    /// The configuration, with a qlog of the connection's own where that was asked for.
+    fn logged(&mut self, config: Arc<ServerConfig>, id: ConnectionId, wide: bool, now: Instant) -> Arc<ServerConfig> {
+        let Some(directory) = &mut self.qlog else { return config };
+        let Some(stream) = directory.stream(&format!("server-{id}"), now) else { return config };
+        let Ok(mut transport) = server_transport(&self.limits, wide) else { return config };
+        transport.qlog_stream(Some(stream));
+        let mut own = (*config).clone();
+        own.transport_config(Arc::new(transport));
+        Arc::new(own)
+    }
+
     fn let_in(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
         let is_wide = self.may_be_wide(incoming.remote_address());
         let Role::Server { wide, narrow } = &self.role else { return None };
-        let config = if is_wide { wide } else { narrow };
-        match self.endpoint.accept(incoming, now, &mut self.buffer, Some(config.clone())) {
+        let config = if is_wide { wide } else { narrow }.clone();
+        let config = self.logged(config, *incoming.orig_dst_cid(), is_wide, now);
+        match self.endpoint.accept(incoming, now, &mut self.buffer, Some(config)) {
             Ok((handle, quic)) => {
                 let connection = Connection::new(quic, handle, &self.limits, is_wide, now);
                 Some(self.add(connection))
@@ -380,8 +411,8 @@ impl Core {
             }
             self.timers.extend(at.map(|at| (at, number)));
         }
-        if gone {
-            self.connections.remove(&number);
+        if gone && let Some(departed) = self.connections.remove(&number) {
+            self.departed = self.departed + departed.packets();
         }
     }
 }

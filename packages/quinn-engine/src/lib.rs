@@ -15,6 +15,7 @@ mod core;
 mod event;
 mod ids;
 mod python;
+mod qlog;
 mod settings;
 mod tls;
 

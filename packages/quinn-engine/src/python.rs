@@ -1,6 +1,7 @@
 //! The boundary: Python's arguments in, the port's dataclasses out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -16,6 +17,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::core::{Core, Role};
 use crate::event::Event;
+use crate::qlog::Directory;
 use crate::settings::{Limits, endpoint_config, server_config};
 use crate::tls::{self, Authority, Trust};
 
@@ -39,6 +41,7 @@ struct Classes {
     streams_available: Py<PyAny>,
     ping_answered: Py<PyAny>,
     stats: Py<PyAny>,
+    packets: Py<PyAny>,
     /// (kind, code, reason, by_peer, established) -> Closed
     closed: Py<PyAny>,
 }
@@ -56,9 +59,18 @@ impl Classes {
             streams_available: class("StreamsAvailable")?,
             ping_answered: class("PingAnswered")?,
             stats: class("Stats")?,
+            packets: class("Packets")?,
             closed,
         })
     }
+}
+
+/// Of an endpoint, besides limits and role.
+struct Options<'a> {
+    secret: Option<&'a [u8]>,
+    seed: Option<u64>,
+    path_mtu: Option<Py<PyAny>>,
+    qlog_directory: Option<PathBuf>,
 }
 
 #[pyclass(frozen, module = "quinn_engine")]
@@ -78,7 +90,7 @@ impl Endpoint {
     /// `authorities`: (DER, valid from, valid until) each, in seconds since 1970. Without them and a pin nobody is
     /// verified.
     #[staticmethod]
-    #[pyo3(signature = (port, closed, limits, server_name, *, authorities=None, pin_sha256=None, path_mtu=None, seed=None))]
+    #[pyo3(signature = (port, closed, limits, server_name, *, authorities=None, pin_sha256=None, path_mtu=None, seed=None, qlog_directory=None))]
     #[allow(clippy::too_many_arguments)]
     fn client(
         port: &Bound<'_, PyAny>,
@@ -89,6 +101,7 @@ impl Endpoint {
         pin_sha256: Option<Vec<u8>>,
         path_mtu: Option<Py<PyAny>>,
         seed: Option<u64>,
+        qlog_directory: Option<PathBuf>,
     ) -> PyResult<Self> {
         ServerName::try_from(server_name.as_str()).map_err(value_error)?;
         let trust = match (authorities, pin_sha256) {
@@ -97,12 +110,13 @@ impl Endpoint {
             (None, None) => Trust::Anybody,
         };
         let crypto = tls::client_config(trust, ALPN).map(Box::new).map_err(PyValueError::new_err)?;
-        Self::make(port, closed, limits, None, seed, Role::Client { crypto, server_name }, path_mtu)
+        let role = Role::Client { crypto, server_name };
+        Self::make(port, closed, limits, role, Options { secret: None, seed, path_mtu, qlog_directory })
     }
 
     /// `certificate` and `private_key` are PEM.
     #[staticmethod]
-    #[pyo3(signature = (port, closed, limits, certificate, private_key, *, seed=None))]
+    #[pyo3(signature = (port, closed, limits, certificate, private_key, *, seed=None, qlog_directory=None))]
     fn server(
         port: &Bound<'_, PyAny>,
         closed: Py<PyAny>,
@@ -110,6 +124,7 @@ impl Endpoint {
         certificate: &[u8],
         private_key: &[u8],
         seed: Option<u64>,
+        qlog_directory: Option<PathBuf>,
     ) -> PyResult<Self> {
         let config = |wide| {
             let crypto = tls::server_config(certificate, private_key, ALPN)?;
@@ -117,7 +132,8 @@ impl Endpoint {
         };
         let wide = config(true).map_err(PyValueError::new_err)?;
         let narrow = config(false).map_err(PyValueError::new_err)?;
-        Self::make(port, closed, limits, Some(private_key), seed, Role::Server { wide, narrow }, None)
+        let options = Options { secret: Some(private_key), seed, path_mtu: None, qlog_directory };
+        Self::make(port, closed, limits, Role::Server { wide, narrow }, options)
     }
 
     fn __repr__(&self) -> PyResult<String> {
@@ -221,15 +237,17 @@ impl Endpoint {
         let made = self.classes.stats.bind(py).call1((
             path.rtt.as_secs_f64(),
             path.cwnd,
-            path.sent_packets,
-            facts.stats.udp_rx.datagrams,
-            path.lost_packets,
             path.current_mtu,
             self.clock.seconds(facts.last_received_at),
             facts.buffered_send_bytes,
             facts.flow_control_waits,
         ))?;
         Ok(Some(made))
+    }
+
+    fn packets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let packets = self.guarded(|core| core.packets())?;
+        self.classes.packets.bind(py).call1((packets.sent, packets.received, packets.lost))
     }
 }
 
@@ -238,18 +256,17 @@ impl Endpoint {
         port: &Bound<'_, PyAny>,
         closed: Py<PyAny>,
         limits: Limits,
-        secret: Option<&[u8]>,
-        seed: Option<u64>,
         role: Role,
-        path_mtu: Option<Py<PyAny>>,
+        options: Options<'_>,
     ) -> PyResult<Self> {
         let clock = Clock::new();
-        let config = endpoint_config(&limits, secret, seed).map_err(PyValueError::new_err)?;
+        let config = endpoint_config(&limits, options.secret, options.seed).map_err(PyValueError::new_err)?;
+        let qlog = options.qlog_directory.map(Directory::new);
         Ok(Self {
-            core: Mutex::new(Core::new(config, role, limits, clock.instant(0.0))),
+            core: Mutex::new(Core::new(config, role, limits, qlog, clock.instant(0.0))),
             clock,
             classes: Classes::of(port, closed)?,
-            path_mtu,
+            path_mtu: options.path_mtu,
         })
     }
 

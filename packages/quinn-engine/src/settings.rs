@@ -7,7 +7,7 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, QlogStream, ServerConfig, TransportConfig, VarInt,
 };
 use ring::hmac;
 
@@ -123,13 +123,17 @@ pub fn client_config(
     wide: bool,
     remote: SocketAddr,
     path_mtu: Option<u16>,
+    qlog: Option<QlogStream>,
 ) -> Result<ClientConfig, String> {
     let headers = if remote.is_ipv4() { IPV4_UDP_HEADERS_BYTES } else { IPV6_UDP_HEADERS_BYTES };
     let largest = path_mtu.map_or(limits.datagram_cap_bytes, |mtu| mtu.saturating_sub(headers));
     let largest = largest.clamp(MIN_DATAGRAM_BYTES, limits.datagram_cap_bytes);
     let windows = limits.windows(wide);
     let mut transport = limits.transport(windows, largest)?;
-    transport.receive_window(windows.connection(limits)).max_concurrent_bidi_streams(VarInt::from_u32(0));
+    transport
+        .receive_window(windows.connection(limits))
+        .max_concurrent_bidi_streams(VarInt::from_u32(0))
+        .qlog_stream(qlog);
     let quic = QuicClientConfig::try_from(crypto).map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(Arc::new(Announcing::new(quic, announced(windows, largest))));
     config.transport_config(Arc::new(transport));
@@ -138,15 +142,19 @@ pub fn client_config(
 
 pub fn server_config(crypto: rustls::ServerConfig, limits: &Limits, wide: bool) -> Result<ServerConfig, String> {
     let windows = limits.windows(wide);
-    let mut transport = limits.transport(windows, limits.datagram_cap_bytes)?;
-    transport
-        .receive_window(size(limits.greeting_credit_bytes))
-        .max_concurrent_bidi_streams(size(limits.greeting_streams));
     let quic = QuicServerConfig::try_from(crypto).map_err(|error| error.to_string())?;
     let mut config =
         ServerConfig::with_crypto(Arc::new(Announcing::new(quic, announced(windows, limits.datagram_cap_bytes))));
-    config.transport_config(Arc::new(transport));
+    config.transport_config(Arc::new(server_transport(limits, wide)?));
     Ok(config)
+}
+
+pub fn server_transport(limits: &Limits, wide: bool) -> Result<TransportConfig, String> {
+    let mut transport = limits.transport(limits.windows(wide), limits.datagram_cap_bytes)?;
+    transport
+        .receive_window(size(limits.greeting_credit_bytes))
+        .max_concurrent_bidi_streams(size(limits.greeting_streams));
+    Ok(transport)
 }
 
 /// `secret`: a server's private key. It makes connection ids and reset tokens that the same server still knows after a

@@ -1,14 +1,14 @@
 """tunnel.metrics: what a scrape says of a session, series by series."""
 
 import time
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from tunnel.engine.port import Packets, Stats
 from tunnel.errors import Cause
-from tunnel.metrics import SessionCollector, cause_labels, engine_info, handshake_histogram
+from tunnel.metrics import STATS, SessionCollector, cause_labels, engine_info, handshake_histogram
 from tunnel.session.base import Session
 from tunnel.session.ledger import END_EVENTS, Ledger
 from tunnel.wire.messages import Direction
@@ -23,13 +23,22 @@ class FakeSession:
         self.connection_count = 0
         self.stream_count = 0
         self.oldest_end_at: float | None = None
-        self.unacknowledged: list[int] = []
+        self.stats: list[Stats] = []
+        self.seen = Packets()
 
-    def connection_stats(self) -> list[SimpleNamespace]:
-        return [SimpleNamespace(buffered_send_bytes=count) for count in self.unacknowledged]
+    def connection_stats(self) -> list[Stats]:
+        return self.stats
+
+    def packets(self) -> Packets:
+        return self.seen
 
     def oldest_unconfirmed_end_at(self) -> float | None:
         return self.oldest_end_at
+
+
+def stats(**fields: float) -> Stats:
+    """Of a connection that is as told, and zero in everything else."""
+    return Stats(**(dict.fromkeys(Stats.__slots__, 0) | fields))  # type: ignore[arg-type]
 
 
 class Scrape:
@@ -65,6 +74,12 @@ def test_everything_is_there_at_zero(scrape: Scrape) -> None:
         "tunnel_oldest_unconfirmed_end_timestamp_seconds",
         "tunnel_buffered_bytes",
         "tunnel_flow_control_waits_total",
+        "tunnel_stalls_total",
+        "quic_rtt_seconds",
+        "quic_congestion_window_bytes",
+        "quic_packets_sent_total",
+        "quic_packets_received_total",
+        "quic_packets_lost_total",
     }
     causes = [sample.labels["cause"] for sample in samples if sample.name == "tunnel_connections_total"]
     assert causes == cause_labels()
@@ -103,10 +118,23 @@ def test_each_series_says_its_own_thing(scrape: Scrape) -> None:
 )
 def test_held_bytes_by_the_direction_they_go(role: str, sent: str, received: str) -> None:
     scrape = Scrape(role)
-    scrape.session.unacknowledged = [100, 20, 3]
+    scrape.session.stats = [stats(buffered_send_bytes=count) for count in (100, 20, 3)]
     scrape.session.ledger.undelivered_bytes = 4000
     assert scrape("tunnel_buffered_bytes", direction=sent) == 123
     assert scrape("tunnel_buffered_bytes", direction=received) == 4000
+
+
+def test_many_connections_are_told_by_few_series(scrape: Scrape) -> None:
+    scrape.session.stats = [stats(rtt_s=n / 1000, congestion_window_bytes=n) for n in (20, 900, 30)]
+    spread = [
+        (scrape("quic_rtt_seconds", stat=stat), scrape("quic_congestion_window_bytes", stat=stat)) for stat in STATS
+    ]
+    assert spread == [(0.02, 20), (0.03, 30), (0.9, 900)]
+
+
+def test_packets(scrape: Scrape) -> None:
+    scrape.session.seen = Packets(sent=3, received=2, lost=1)
+    assert [scrape(f"quic_packets_{what}_total") for what in ("sent", "received", "lost")] == [3, 2, 1]
 
 
 def test_oldest_unconfirmed_end_is_a_time_of_day(scrape: Scrape) -> None:

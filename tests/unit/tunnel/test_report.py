@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 
 from tunnel.engine.port import Address
 from tunnel.errors import Cause
-from tunnel.report import REPEAT_MAX_S, REPEAT_MIN_S, Line, Repeats, address_text, describe
+from tunnel.report import (
+    EVIDENCE_EVERY_S,
+    EVIDENCE_LINES,
+    REPEAT_MAX_S,
+    REPEAT_MIN_S,
+    Line,
+    Repeats,
+    address_text,
+    describe,
+)
 from tunnel.session import events
 from tunnel.wire.messages import Direction
 
@@ -160,3 +169,47 @@ def test_nothing_is_forgotten(pauses_s: list[float]) -> None:
             left_out = 0
             assert not passed_at or clock.now - passed_at[-1] >= REPEAT_MIN_S * 0.999
             passed_at.append(clock.now)
+
+
+def evidence(why: events.Why = events.Why.STALLED) -> events.Evidence:
+    state = events.StreamState(
+        3, 8, "192.0.2.9:50001", events.WaitsFor.RECEIPT, 5.00049, "finished", 120, "open", 70, 0
+    )
+    return events.Evidence(why, Cause.NONE, 7, "aa", 40, (state,), ("-5.000 stream 8 end sent at 120",))
+
+
+def test_evidence_has_the_ids_that_lead_to_the_other_side() -> None:
+    line = describe(evidence())
+    assert line is not None
+    assert line[:2] == ("warning", "evidence")
+    assert {"why": "stalled", "connection": 7, "session": "aa", "count": 40}.items() <= line[2].items()
+    assert line[2]["streams"] == [
+        {
+            "stream": 3,
+            "quic_stream": 8,
+            "application": "192.0.2.9:50001",
+            "waits_for": "receipt",
+            "still_s": 5.0,
+            "sent": "finished",
+            "sent_offset": 120,
+            "received": "open",
+            "received_offset": 70,
+            "undelivered_bytes": 0,
+        }
+    ]
+    assert line[2]["last_events"] == ("-5.000 stream 8 end sent at 120",)
+
+
+def test_evidence_is_thinned_out_by_its_kind_and_counted() -> None:
+    now = 0.0
+    repeats = Repeats(lambda: now)
+    stalled, lost = describe(evidence()), describe(evidence(events.Why.LOST))
+    assert stalled is not None
+    assert lost is not None
+    passed = [repeats.thin_out(stalled) for _ in range(EVIDENCE_LINES + 5)]
+    assert [line is not None for line in passed] == [True] * EVIDENCE_LINES + [False] * 5
+    assert repeats.thin_out(lost) == lost
+    now = EVIDENCE_EVERY_S
+    again = repeats.thin_out(stalled)
+    assert again is not None
+    assert again[2]["left_out"] == 5

@@ -1,13 +1,15 @@
 """The tunnel's Prometheus metrics: a collector that reads a session when it is scraped.
 
 Rules:
-- Labels are bounded: role, direction, cause, ending, event. Never a host, a user or a stream.
+- Labels are bounded: role, direction, cause, ending, event, stat, waits_for. Never a host, a user, a connection or a
+  stream.
 - Every series exists from the start, at zero, because the session's ledger does.
 - It is read from the scraper's thread: single numbers, and copies of what the loop may change meanwhile.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from statistics import median
 
 from prometheus_client import CollectorRegistry, Histogram, Info
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
@@ -17,6 +19,9 @@ from prometheus_client.registry import Collector
 from tunnel.errors import Cause
 from tunnel.session.base import Session
 from tunnel.wire.messages import Direction
+
+STATS: Mapping[str, Callable[[Sequence[float]], float]] = {"min": min, "median": median, "max": max}
+"""How the values of many connections are told."""
 
 _HANDSHAKE_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
@@ -48,11 +53,16 @@ class SessionCollector(Collector):
         self._role = role
 
     def collect(self) -> Iterator[Metric]:
-        """All `tunnel_*` series but the handshake histogram."""
+        """All `quic_*` series, and all `tunnel_*` ones but the handshake histogram."""
+        stats = self._session.connection_stats()
         yield from self._connections()
         yield from self._streams()
         yield from self._ends()
-        yield from self._buffers()
+        yield from self._buffers(sum(one.buffered_send_bytes for one in stats))
+        yield self._spread("quic_rtt_seconds", "Smoothed round trip times", [one.rtt_s for one in stats])
+        windows = [float(one.congestion_window_bytes) for one in stats]
+        yield self._spread("quic_congestion_window_bytes", "Congestion windows", windows)
+        yield from self._packets()
 
     def _connections(self) -> Iterator[Metric]:
         active = _gauge("tunnel_connections_active", "Connections between the proxies whose greeting is done", "role")
@@ -104,17 +114,42 @@ class SessionCollector(Collector):
         oldest.add_metric([self._role], 0.0 if since is None else time.time() - (time.monotonic() - since))
         yield oldest
 
-    def _buffers(self) -> Iterator[Metric]:
+    def _buffers(self, unacknowledged_bytes: int) -> Iterator[Metric]:
         buffered = _gauge("tunnel_buffered_bytes", "Payload bytes held, by the direction they go", "role", "direction")
         sent = self._session.sends
         received = next(direction for direction in Direction if direction is not sent)
-        unacknowledged = sum(stats.buffered_send_bytes for stats in self._session.connection_stats())
-        buffered.add_metric([self._role, sent.label], unacknowledged)
+        buffered.add_metric([self._role, sent.label], unacknowledged_bytes)
         buffered.add_metric([self._role, received.label], self._session.ledger.undelivered_bytes)
         yield buffered
         waits = _counter("tunnel_flow_control_waits", "Times a socket had to wait for the tunnel to take bytes", "role")
         waits.add_metric([self._role], self._session.ledger.flow_control_waits)
         yield waits
+        stalls = _counter(
+            "tunnel_stalls", "Streams that began to stand still, by what they wait for", "role", "waits_for"
+        )
+        for waits_for, count in self._session.ledger.stalls.items():
+            stalls.add_metric([self._role, waits_for], count)
+        yield stalls
+
+    def _spread(self, name: str, text: str, values: Sequence[float]) -> Metric:
+        """However many connections there are, a few series tell of them."""
+        family = _gauge(
+            name, f"{text} of the connections: the least, the median, the greatest; 0 of none", "role", "stat"
+        )
+        for stat, of in STATS.items():
+            family.add_metric([self._role, stat], of(values) if values else 0.0)
+        return family
+
+    def _packets(self) -> Iterator[Metric]:
+        packets = self._session.packets()
+        for what, count, text in (
+            ("sent", packets.sent, "QUIC packets sent"),
+            ("received", packets.received, "QUIC packets received; with quinn the datagrams that hold them"),
+            ("lost", packets.lost, "QUIC packets declared lost (RFC 9002)"),
+        ):
+            family = _counter(f"quic_packets_{what}", text, "role")
+            family.add_metric([self._role], count)
+            yield family
 
 
 def cause_labels() -> list[str]:

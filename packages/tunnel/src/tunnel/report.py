@@ -3,12 +3,13 @@
 Rules:
 - A line that says the same again and again is thinned out: the first one passes, then one at growing intervals, with
   the number of those between (`repeated`). What changes is said at once, and the metrics count everything.
+- Evidence is about one stream or another: EVIDENCE_LINES pass in EVIDENCE_EVERY_S of each kind.
 """
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Final, assert_never
 
 from tunnel.engine.port import Address
@@ -23,6 +24,9 @@ REPEAT_MIN_S: Final = 1.0
 REPEAT_MAX_S: Final = 60.0
 """The same line at most so often: the interval doubles from the one to the other while it goes on."""
 
+EVIDENCE_LINES: Final = 20
+EVIDENCE_EVERY_S: Final = 60.0
+
 _REPETITIVE: Final = ("connection_failed", "server_not_found", "end_rescued", "internal_error")
 
 
@@ -33,16 +37,26 @@ class _Repeated:
     left_out: int = 0
 
 
+@dataclass(slots=True)
+class _Allowance:
+    ends_at: float = -math.inf
+    passed: int = 0
+    left_out: int = 0
+
+
 class Repeats:
     """Thins lines out. Lines are the same where event name and cause are, so there are few to remember."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[tuple[str, object], _Repeated] = {}
+        self._evidence: dict[object, _Allowance] = {}
 
     def thin_out(self, line: Line) -> Line | None:
         """The line to log now, None where it is left out."""
         level, name, fields = line
+        if name == "evidence":
+            return self._allowed(line)
         if name not in _REPETITIVE:
             return line
         now = self._clock()
@@ -55,6 +69,19 @@ class Repeats:
         seen.next_at = now + seen.interval_s
         left_out, seen.left_out = seen.left_out, 0
         return level, name, fields | ({"repeated": left_out} if left_out else {})
+
+    def _allowed(self, line: Line) -> Line | None:
+        level, name, fields = line
+        now = self._clock()
+        seen = self._evidence.setdefault(fields["why"], _Allowance())
+        if now >= seen.ends_at:
+            seen.ends_at, seen.passed = now + EVIDENCE_EVERY_S, 0
+        if seen.passed == EVIDENCE_LINES:
+            seen.left_out += 1
+            return None
+        seen.passed += 1
+        left_out, seen.left_out = seen.left_out, 0
+        return level, name, fields | ({"left_out": left_out} if left_out else {})
 
     def start_over(self) -> None:
         """Things are well again: what goes wrong next is news."""
@@ -93,8 +120,33 @@ def describe(event: ConnectionEvent) -> Line | None:
                     "detail": "the stream's own FIN did not arrive; END did",
                 },
             )
+        case events.Evidence():
+            return _evidence(event)
         case _:
             assert_never(event)
+
+
+def _evidence(event: events.Evidence) -> Line:
+    fields: dict[str, object] = {"why": event.why}
+    if event.cause is not Cause.NONE:
+        fields["cause"] = event.cause.label
+    if event.connection is not None:
+        fields |= {"connection": event.connection, "session": event.session_id}
+    return (
+        "warning",
+        "evidence",
+        fields
+        | {
+            "count": event.count,
+            "streams": [_stream(state) for state in event.streams],
+            "last_events": event.moments,
+        },
+    )
+
+
+def _stream(state: events.StreamState) -> dict[str, object]:
+    fields = asdict(state) | {"still_s": round(state.still_s, 3)}
+    return {name: value for name, value in fields.items() if value not in (None, "")}
 
 
 def _down(event: events.ConnectionDown) -> Line:

@@ -102,9 +102,12 @@ class ProxyClient:
         limits = EngineLimits(
             datagram_cap_bytes=settings.max_datagram_bytes, congestion_control=settings.congestion_control
         )
+        if settings.qlog is not None:
+            with blaming("--qlog", settings.qlog):
+                settings.qlog.mkdir(parents=True, exist_ok=True)
         try:
             adapter = choice.resolve(settings.engine, settings.congestion_control)
-            return adapter.client_engine(tls, limits, path_mtu=path_mtu)
+            return adapter.client_engine(tls, limits, path_mtu=path_mtu, qlog_directory=settings.qlog)
         except choice.EngineError as error:
             raise CannotStartError(f"--engine {settings.engine}: {error}") from error
         except TlsFileError as error:

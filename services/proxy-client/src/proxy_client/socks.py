@@ -128,7 +128,8 @@ class SocksConnection:
     def _request(self, target: Target) -> None:
         self._timer.cancel()
         self._target = target
-        stream = self._session.open(target, self._handshake.take_early(), self._clock())
+        early = self._handshake.take_early()
+        stream = self._session.open(target, early, self._clock(), address_text(self._address))
         self._relay = Relay(self._driver, stream, on_closed=self._end, on_replied=self._replied)
         self._socket.read_bytes_max = READ_BYTES_MAX
         self._socket.hand_over(self._relay)

@@ -91,8 +91,12 @@ class ProxyServer:
 
     def _make_engine(self, tls: ServerTls) -> Engine:
         settings = self._settings
+        if settings.qlog is not None:
+            with blaming("--qlog", settings.qlog):
+                settings.qlog.mkdir(parents=True, exist_ok=True)
         try:
-            return choice.resolve(settings.engine, settings.congestion_control).server_engine(tls, self._limits)
+            adapter = choice.resolve(settings.engine, settings.congestion_control)
+            return adapter.server_engine(tls, self._limits, qlog_directory=settings.qlog)
         except choice.EngineError as error:
             raise CannotStartError(f"--engine {settings.engine}: {error}") from error
         except TlsFileError as error:

@@ -149,12 +149,17 @@ class MakeRealPair:
         limits: EngineLimits = SMALL,
         tls: ClientTls | None = None,
         path_mtu: Callable[[Address], int | None] = lambda address: None,
+        qlog_directory: Path | None = None,
     ) -> Engine:
-        engine: Engine = self.client_adapter.client_engine(tls or self.certificates.client, limits, path_mtu=path_mtu)
+        engine: Engine = self.client_adapter.client_engine(
+            tls or self.certificates.client, limits, path_mtu=path_mtu, qlog_directory=qlog_directory
+        )
         return engine
 
-    def server(self, limits: EngineLimits = SMALL) -> Engine:
-        engine: Engine = self.server_adapter.server_engine(self.certificates.server, limits)
+    def server(self, limits: EngineLimits = SMALL, qlog_directory: Path | None = None) -> Engine:
+        engine: Engine = self.server_adapter.server_engine(
+            self.certificates.server, limits, qlog_directory=qlog_directory
+        )
         return engine
 
 

@@ -474,6 +474,24 @@ class TestLiveness:
         assert stats is not None
         assert stats.last_received_at == heard_at
 
+    def test_packets_are_counted(self, make_pair: MakePair) -> None:
+        clean, lossy = make_pair(link=Link()).connect(), make_pair(link=Link(loss=0.1)).connect()
+        for pair in (clean, lossy):
+            pair.client.write(pair.client.open(), bytes(60_000))
+            pair.run(5)
+        here, there = clean.client.engine.packets(), clean.server.engine.packets()
+        assert here.lost == there.lost == 0
+        assert here.sent >= there.received > 10
+        assert 0 < lossy.client.engine.packets().lost < lossy.client.engine.packets().sent / 3
+
+    def test_packets_of_connections_that_ended_stay_counted(self, pair: Pair) -> None:
+        before = pair.client.engine.packets()
+        pair.client.close(Cause.SHUTTING_DOWN.code, "")
+        pair.run(60)
+        after = pair.client.engine.packets()
+        assert after.sent >= before.sent > 0
+        assert after.received >= before.received > 0
+
     def test_silence_ends_a_connection_after_the_idle_timeout(self, pair: Pair) -> None:
         pair.run(1)
         pair.until(lambda: pair.client.closed is not None and pair.server.closed is not None, SMALL.idle_timeout_s + 1)

@@ -9,6 +9,7 @@ Rules:
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal, Protocol, cast, get_args
 
 from tunnel.engine.port import Address, Engine
@@ -37,10 +38,15 @@ class Adapter(Protocol):
     """What each module `tunnel.engine.NAME` has; `tunnel.engine.aioquic` says what they take and raise."""
 
     def client_engine(
-        self, tls: ClientTls, limits: EngineLimits, *, path_mtu: Callable[[Address], int | None] = ...
+        self,
+        tls: ClientTls,
+        limits: EngineLimits,
+        *,
+        path_mtu: Callable[[Address], int | None] = ...,
+        qlog_directory: Path | None = ...,
     ) -> Engine: ...
 
-    def server_engine(self, tls: ServerTls, limits: EngineLimits) -> Engine: ...
+    def server_engine(self, tls: ServerTls, limits: EngineLimits, *, qlog_directory: Path | None = ...) -> Engine: ...
 
 
 def installed() -> list[str]:

@@ -118,9 +118,6 @@ class Stats:
 
     rtt_s: float
     congestion_window_bytes: int
-    packets_sent: int
-    packets_received: int
-    packets_lost: int
     datagram_bytes: int
     last_received_at: float
     """When the last packet that authenticated came in, on the clock of `now`."""
@@ -128,6 +125,16 @@ class Stats:
     """Accepted by `send`, not acknowledged yet."""
     flow_control_waits: int
     """How often `send` took less than it was given."""
+
+
+@dataclass(slots=True)
+class Packets:
+    """QUIC packets of all connections since the endpoint's start, those included that have ended."""
+
+    sent: int = 0
+    received: int = 0
+    """quinn counts the datagrams."""
+    lost: int = 0
 
 
 class Engine(Protocol):
@@ -188,3 +195,6 @@ class Engine(Protocol):
 
     def stats(self, connection: int) -> Stats | None:
         """None for a connection that has ended."""
+
+    def packets(self) -> Packets:
+        """So far, in an object of the caller's own."""

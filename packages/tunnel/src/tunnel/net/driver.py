@@ -29,6 +29,7 @@ ConnectionEvent = (
     | events.ConnectionSuspect
     | events.GoAwayReceived
     | events.Rescued
+    | events.Evidence
 )
 
 

@@ -18,6 +18,7 @@ from tunnel.errors import Cause, cause_of_code
 from tunnel.session import events
 from tunnel.session.connection import Connection, State
 from tunnel.session.events import Ending, Event
+from tunnel.session.evidence import MOST_STREAMS, What, new_stalls, state_of
 from tunnel.session.ledger import Ledger
 from tunnel.session.liveness import Liveness, Verdict
 from tunnel.session.pending import Pending, pending_of
@@ -40,6 +41,8 @@ from tunnel.wire.messages import (
     Reply,
     Welcome,
 )
+
+_STALL_LOOK_S = 1.0
 
 _NEVER_CONNECTED = (Cause.HANDSHAKE_FAILED, Cause.CERTIFICATE_REFUSED)
 """What ends a connection that a server has not heard of yet. (A close of ours is heard of again, after the fact.)"""
@@ -114,7 +117,8 @@ class Session(ABC):
         if taken:
             found.last_progress_at = now
             self.ledger.bytes[self.sends] += taken
-        if taken < len(data):
+        found.send.blocked = taken < len(data)
+        if found.send.blocked:
             self.ledger.flow_control_waits += 1
         return taken
 
@@ -189,6 +193,10 @@ class Session(ABC):
         """Of each live connection."""
         stats = (self._engine.stats(number) for number in list(self._connections))
         return [entry for entry in stats if entry is not None]
+
+    def packets(self) -> port.Packets:
+        """QUIC packets since the start."""
+        return self._engine.packets()
 
     def oldest_unconfirmed_end_at(self) -> float | None:
         """When the oldest direction that waits for its DONE last moved, on the clock of `now`."""
@@ -325,12 +333,15 @@ class Session(ABC):
         self._next_stream += 1
         self._streams[stream.number] = stream
         self._watch_progress(stream)
+        if len(self._streams) == 1:
+            self._timers.set_at_latest(("stalls", 0), self._now + _STALL_LOOK_S)
         return stream
 
     def _attach(self, stream: Stream, connection: Connection, qid: int) -> None:
         stream.connection, stream.qid = connection.number, qid
         connection.streams[qid] = stream
         connection.highest_qid = max(connection.highest_qid, qid)
+        connection.ring.note(self._now, qid, What.OPENED)
         if len(connection.streams) == 1:
             connection.liveness.pending(True, self._now)
             self._check_liveness(connection)
@@ -376,6 +387,7 @@ class Session(ABC):
         rest = head.rest()
         self._consume(stream, stream.receive.offset - len(rest))
         stream.head = None
+        self._note(stream, What.ANSWERED)
         self._on_head(stream, message)
         return rest
 
@@ -407,6 +419,7 @@ class Session(ABC):
             self._timers.cancel(("rescue", stream.number))
         half.state, half.ending, half.ended_at = ReceiveState.ENDED, ending, self._now
         self._half_ended(stream)
+        self._note(stream, What.RECEIVED if ending is Ending.EOF else What.RESET_RECEIVED, half.offset)
         if ending is Ending.EOF and not stream.refused:
             self.ledger.end_received(half)
         if stream.detached:
@@ -428,6 +441,7 @@ class Session(ABC):
             if clean:
                 self.ledger.end_confirmed(half)
             final_offset = half.offset - half.undelivered_bytes
+            self._note(stream, What.HANDED_OVER, final_offset)
             self._tell(connection, Done(stream.qid, half.direction, final_offset, OUTCOMES[half.ending]))
 
     def _stop(self, stream: Stream, cause: Cause) -> None:
@@ -482,6 +496,7 @@ class Session(ABC):
 
     def _on_stopped(self, stream: Stream, cause: Cause) -> None:
         half = stream.send
+        self._note(stream, What.STOPPED, half.offset)
         half.outbox.clear()
         self._timers.cancel(("end", stream.number))
         if half.state is SendState.OPEN:
@@ -492,6 +507,7 @@ class Session(ABC):
     def _leave(self, stream: Stream, state: SendState) -> None:
         stream.send.state, stream.send.ended_at = state, self._now
         stream.last_progress_at = self._now
+        self._note(stream, What.FINISHED if state is SendState.FINISHED else What.RESET, stream.send.final_offset)
         self._half_ended(stream)
 
     # The control stream.
@@ -559,6 +575,7 @@ class Session(ABC):
             if not stream.refused:
                 self.ledger.end_confirmed(half)
         half.confirmed = done.outcome
+        self._note(stream, What.CONFIRMED, done.final_offset)
         self._timers.cancel(("end", stream.number))
         if half.state is SendState.OPEN:  # The peer has had enough, and its STOP_SENDING is still on the way.
             self._on_stopped(stream, Cause.CANCELLED)
@@ -571,6 +588,7 @@ class Session(ABC):
             if connection.expects(qid) and len(connection.early_ends) < self.settings.max_early_ends:
                 connection.early_ends[qid] = final_offset
         elif stream.receive.state is ReceiveState.OPEN:
+            self._note(stream, What.ANNOUNCED_TO_US, final_offset)
             stream.receive.end_offset = final_offset
             self._consider_rescue(stream)
 
@@ -587,6 +605,8 @@ class Session(ABC):
             return
         self.ledger.end_rescued(half)
         self._events.append(events.Rescued(connection.number, stream.number, half.direction, half.offset))
+        self._note(stream, What.RESCUED, half.offset)
+        self._tell_evidence(events.Why.RESCUED, Cause.RESCUED, [state_of(stream, self._now)], connection)
         self._end_receiving(stream, Ending.EOF, Cause.NONE)
         self._engine.stop(connection.number, stream.qid, Cause.RESCUED.code)
 
@@ -616,6 +636,8 @@ class Session(ABC):
 
     def _forget(self, stream: Stream) -> None:
         self._streams.pop(stream.number, None)
+        if not self._streams:
+            self._timers.cancel(("stalls", 0))
         self._uncount_half_closed(stream)
         self.ledger.streams[stream.ending] += 1
         self.ledger.half_over(stream.send)
@@ -645,8 +667,11 @@ class Session(ABC):
         orderly = cause is Cause.NONE and not connection.streams
         why = Cause.TUNNEL_LOST if cause is Cause.NONE and not orderly else cause
         streams = list(connection.streams.values())
+        states = [state_of(stream, self._now) for stream in streams]
         connection.streams.clear()
-        lost = [stream for stream in streams if self._lose_stream(stream, why)]
+        lost = [state for stream, state in zip(streams, states, strict=True) if self._lose_stream(stream, why)]
+        if lost:
+            self._tell_evidence(events.Why.LOST, why, lost, connection)
         self.ledger.connections[why] += 1
         down = events.ConnectionDown(connection.number, why, detail, len(lost), connection.was_up, connection.address)
         self._events.append(down)
@@ -694,6 +719,8 @@ class Session(ABC):
             case "end":
                 if (stream := self._streams.get(number)) is not None:
                     self._announce_end(stream)
+            case "stalls":
+                self._look_for_stalls()
             case "rescue":
                 if (stream := self._streams.get(number)) is not None:
                     self._rescue(stream)
@@ -704,6 +731,7 @@ class Session(ABC):
         connection = self._connection_of(stream)
         waits = stream.send.state is SendState.FINISHED and stream.send.confirmed is None
         if self.settings.end_rescue and waits and connection is not None and stream.qid is not None:
+            self._note(stream, What.ANNOUNCED, stream.send.final_offset)
             self._tell(connection, End(stream.qid, stream.send.final_offset))
 
     def _watch_progress(self, stream: Stream) -> None:
@@ -746,6 +774,7 @@ class Session(ABC):
             case Verdict.SUSPECT:
                 self._engine.ping(connection.number)
                 silence_s = liveness.silence_s(heard_at, self._now)
+                connection.ring.note(self._now, None, What.SUSPECT)
                 self._events.append(events.ConnectionSuspect(connection.number, silence_s))
                 self._on_suspect(connection)
             case Verdict.DEAD:
@@ -770,6 +799,36 @@ class Session(ABC):
                     connection.liveness.measure_anew(now)
         if now > self._now:
             self._now = now
+
+    # Evidence.
+
+    def _note(self, stream: Stream, what: What, number: int | None = None) -> None:
+        connection = self._connection_of(stream)
+        if connection is not None:
+            connection.ring.note(self._now, stream.qid, what, number)
+
+    def _look_for_stalls(self) -> None:
+        """All streams of a connection that began to stand still between two looks are told of together."""
+        stalled: dict[int | None, list[Stream]] = {}
+        for stream in new_stalls(self._streams.values(), self.settings.stall_after_s, self._now):
+            stalled.setdefault(stream.connection, []).append(stream)
+        for number, streams in stalled.items():
+            connection = None if number is None else self._connections.get(number)
+            states = [state_of(stream, self._now) for stream in streams]
+            self._tell_evidence(events.Why.STALLED, Cause.NONE, states, connection)
+        self._timers.set(("stalls", 0), self._now + _STALL_LOOK_S)
+
+    def _tell_evidence(
+        self, why: events.Why, cause: Cause, states: list[events.StreamState], connection: Connection | None
+    ) -> None:
+        for state in states:
+            if why is events.Why.STALLED and state.waits_for is not None:
+                self.ledger.stalls[state.waits_for] += 1
+        number = connection.number if connection is not None else None
+        session_id = connection.session_id.hex() if connection is not None else ""
+        moments = connection.ring.told(self._now) if connection is not None else ()
+        told = tuple(states[:MOST_STREAMS])
+        self._events.append(events.Evidence(why, cause, number, session_id, len(states), told, moments))
 
     # Small things.
 

@@ -19,6 +19,7 @@ from tunnel.session import events
 from tunnel.session.base import Session
 from tunnel.session.connection import Connection, State
 from tunnel.session.events import Ending
+from tunnel.session.evidence import What
 from tunnel.session.settings import SessionSettings
 from tunnel.session.stream import ReceiveHalf, ReceiveState, SendHalf, SendState, Stream
 from tunnel.target import Target
@@ -51,11 +52,14 @@ class ClientSession(Session):
 
     # The edge.
 
-    def open(self, target: Target, early: bytes, now: float) -> int:
-        """A stream to `target`; `early` are at most `early_bytes` behind the SOCKS request. `Replied` follows."""
+    def open(self, target: Target, early: bytes, now: float, application: str = "") -> int:
+        """A stream to `target`; `early` are at most `early_bytes` behind the SOCKS request. `Replied` follows.
+
+        `application` is what evidence calls whoever asks.
+        """
         self._now = now
         stream = self._new_stream()
-        stream.target, stream.early = target, bytearray(early)
+        stream.target, stream.early, stream.application = target, bytearray(early), application
         self.ledger.bytes[self.sends] += len(early)
         if self._draining or len(self._waiting) >= self.settings.max_waiting_opens:
             self._answer_failure(stream, Cause.SHUTTING_DOWN if self._draining else Cause.LIMIT_REACHED)
@@ -147,6 +151,7 @@ class ClientSession(Session):
         if not isinstance(message, Welcome) or connection.was_up:
             raise WireError(f"{type(message).__name__} is not expected")
         self._timers.cancel(("greeting", connection.number))
+        connection.ring.note(self._now, None, What.UP)
         connection.was_up = True
         connection.session_id, connection.instance_id = message.session_id, message.instance_id
         connection.max_streams = min(self.settings.max_streams_per_connection, message.max_streams)
@@ -191,6 +196,7 @@ class ClientSession(Session):
         self._place_waiting()
 
     def _on_goaway(self, connection: Connection, message: GoAway) -> None:
+        connection.ring.note(self._now, None, What.GOAWAY)
         self._events.append(events.GoAwayReceived(connection.number))
         self._leave_server(connection)
         for qid, stream in sorted(connection.streams.items()):
@@ -281,6 +287,7 @@ class ClientSession(Session):
             stream.refused = True
             self._answer(stream, cause_of_code(message.status, Cause.DIAL_FAILED))
             return
+        stream.answered = True
         was_short = stream.early is not None and len(stream.early) >= self.settings.early_bytes
         stream.early = None
         if not stream.detached:

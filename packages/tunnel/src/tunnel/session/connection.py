@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 
 from tunnel.engine.port import Address
+from tunnel.session.evidence import Ring
 from tunnel.session.liveness import Liveness
 from tunnel.session.stream import Stream
 from tunnel.wire.codec import Decoder
@@ -58,6 +59,7 @@ class Connection:
     """Server: stream ids below the highest that were not seen yet, because packets overtake each other."""
     promised_qid: int | None = None
     """Server: the last stream that GOAWAY promised to process; those above it are not, in whatever order they come."""
+    ring: Ring = field(default_factory=Ring)
     ping_payload: bytes = b""
     was_up: bool = False
 

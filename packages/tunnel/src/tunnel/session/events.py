@@ -1,7 +1,7 @@
 """What a session tells its edge. Streams are the session's own numbers, never used again."""
 
 from dataclasses import dataclass
-from enum import Enum, unique
+from enum import Enum, StrEnum, unique
 
 from tunnel.engine.port import Address
 from tunnel.errors import Cause
@@ -142,6 +142,67 @@ class Rescued:
     final_offset: int
 
 
+@unique
+class WaitsFor(StrEnum):
+    """What a stream that stands still waits for. The value is the metric label."""
+
+    CONNECTION = "connection"
+    """client: no connection has taken its OPEN"""
+    REPLY = "reply"
+    """client: REPLY; server: the rest of OPEN, or its dial"""
+    APPLICATION = "application"
+    """our socket takes nothing: its application does not read"""
+    END = "end"
+    """END told where the stream ends, and bytes or the FIN are missing"""
+    CREDIT = "credit"
+    """the peer grants nothing, or the send cap is reached: its application does not read, or nothing gets through"""
+    RECEIPT = "receipt"
+    """the end was sent, and the peer's application does not have it yet"""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Of one stream, as it is when evidence of it is told. Offsets are QUIC stream offsets."""
+
+    stream: int
+    quic_stream: int | None
+    application: str
+    waits_for: WaitsFor | None
+    still_s: float
+    """Since the last progress."""
+    sent: str
+    sent_offset: int
+    received: str
+    received_offset: int
+    undelivered_bytes: int
+
+
+@unique
+class Why(StrEnum):
+    """What evidence is of."""
+
+    STALLED = "stalled"
+    LOST = "lost"
+    RESCUED = "rescued"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Something went wrong on streams of one connection: their states, and what happened last there.
+
+    `streams` are the first of the `count` that it is about, `moments` lines for people, the oldest first. `connection`
+    and `session_id` are None and empty for streams that wait for a connection.
+    """
+
+    why: Why
+    cause: Cause
+    connection: int | None
+    session_id: str
+    count: int
+    streams: tuple[StreamState, ...]
+    moments: tuple[str, ...]
+
+
 Event = (
     Dial
     | Replied
@@ -156,4 +217,5 @@ Event = (
     | ConnectionSuspect
     | GoAwayReceived
     | Rescued
+    | Evidence
 )

@@ -14,7 +14,7 @@ Rules:
 from typing import Protocol
 
 from tunnel.errors import Cause
-from tunnel.session.events import Ending
+from tunnel.session.events import Ending, WaitsFor
 from tunnel.wire.messages import Direction
 
 END_EVENTS = ("received", "forwarded", "confirmed", "rescued", "abandoned")
@@ -43,6 +43,8 @@ class Ledger:
         self.undelivered_bytes = 0
         """Received from the tunnel, not taken by the applications' sockets yet."""
         self.flow_control_waits = 0
+        self.stalls = dict.fromkeys(WaitsFor, 0)
+        """Streams that began to stand still, by what they wait for."""
         self.pings_answered = 0
 
     def end_received(self, half: Half) -> None:

@@ -16,6 +16,7 @@ from tunnel.session import events
 from tunnel.session.base import Session
 from tunnel.session.connection import Connection, State
 from tunnel.session.events import Ending
+from tunnel.session.evidence import What
 from tunnel.session.settings import SessionSettings
 from tunnel.session.stream import SendState, Stream
 from tunnel.target import Target
@@ -55,6 +56,7 @@ class ServerSession(Session):
         found = self._streams.get(stream)
         if found is not None and found.send.state is SendState.OPEN:
             self._now = now
+            found.answered = True
             found.send.outbox += encode(Reply(Cause.NONE.code, bound))
             self._flush(found)
 
@@ -110,6 +112,7 @@ class ServerSession(Session):
             self._lose(connection, cause, cause.summary)
             return
         connection.peer_name, connection.was_up = name, True
+        connection.ring.note(self._now, None, What.UP)
         connection.instance_id, connection.session_id = self._instance_id, self._rng.randbytes(SESSION_ID_BYTES)
         self._timers.cancel(("greeting", connection.number))
         self._engine.accept(connection.number)

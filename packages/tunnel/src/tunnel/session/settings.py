@@ -40,6 +40,9 @@ class SessionSettings:
     max_early_ends: int = 256
     """Per connection: ENDs, and DONEs, kept for streams that were not seen yet. As many as there can be streams."""
 
+    stall_after_s: float = 5.0
+    """Evidence is told of a stream that waits for something and has stood still for this long."""
+
     # Silence.
     ping_after_s: float = 1.0
     """A connection with something pending is probed after this long without a packet."""

@@ -54,6 +54,8 @@ class SendHalf:
     outbox: bytearray = field(default_factory=bytearray)
     offset: int = 0
     """Bytes that the engine took."""
+    blocked: bool = False
+    """The engine took less than it was given last."""
     confirmed: Outcome | None = None
     """What the peer's DONE said."""
     ended_at: float | None = None
@@ -99,8 +101,14 @@ class Stream:
     detached: bool = False
     """The edge knows nothing of it any more: its endings need nobody's hands."""
     refused: bool = False
+    answered: bool = False
+    """REPLY said yes: received at the client, sent by the server."""
     counted_half_closed: Direction | None = None
     """What the ledger's gauge counts it under."""
+    stall_told: bool = False
+    """It stood still at the last look."""
+    application: str = ""
+    """Client: the address of the SOCKS connection, as evidence names it."""
 
     held: list[tuple[bytes, bool]] = field(default_factory=list)
     """Server: what came before the token was checked; bounded by the credit of a stranger."""

@@ -5,7 +5,6 @@ from aioquic.quic.packet import QuicPacketType
 from aioquic.quic.packet_builder import QuicSentPacket
 from aioquic.tls import Epoch
 from tests.sim.network import Link
-from tests.unit.tunnel.engine.aioquic.harness import quic
 from tests.unit.tunnel.engine.harness import MakeRealPair, with_limits
 
 from tunnel.engine.aioquic.recovery import (
@@ -145,4 +144,4 @@ def test_bulk_fills_a_paced_path(make_pair: MakeRealPair) -> None:
     started = pair.world.now
     pair.until_ended(pair.server, stream)
     assert pair.world.now - started < 1.0
-    assert quic(pair.client).packets_lost == 0
+    assert pair.client.engine.packets().lost == 0

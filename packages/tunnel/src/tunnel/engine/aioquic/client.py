@@ -8,12 +8,14 @@ Rules:
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 from tunnel.engine.aioquic.connection import Connection, datagram_bytes
 from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.endpoint import Endpoint, canonical
 from tunnel.engine.aioquic.link import Link
 from tunnel.engine.aioquic.probe import SizeProbe
+from tunnel.engine.aioquic.qlog import Logger
 from tunnel.engine.aioquic.tls import client_configuration
 from tunnel.engine.port import Address
 from tunnel.engine.settings import ClientTls, EngineLimits
@@ -26,9 +28,17 @@ PathMtu = Callable[[Address], int | None]
 
 
 class ClientEndpoint(Endpoint):
-    def __init__(self, tls: ClientTls, limits: EngineLimits, budget: WindowBudget, path_mtu: PathMtu) -> None:
+    def __init__(
+        self,
+        tls: ClientTls,
+        limits: EngineLimits,
+        budget: WindowBudget,
+        path_mtu: PathMtu,
+        qlog_directory: Path | None = None,
+    ) -> None:
         super().__init__()
         self._configuration = client_configuration(tls, limits)
+        self._configuration.quic_logger = Logger(qlog_directory) if qlog_directory is not None else None
         self._pin_sha256 = None if tls.insecure else tls.pin_sha256
         self._limits = limits
         self._budget = budget
@@ -58,7 +68,7 @@ class ClientEndpoint(Endpoint):
 
     def _handshake(self, address: Address, size: int, now: float) -> Connection:
         configuration = replace(self._configuration, max_datagram_size=size)
-        quic = Connection(configuration, self._limits, self._budget, now)
+        quic = Connection(configuration, self._limits, self._budget, self._packets, now)
         quic.connect(address, now)
         return quic
 

@@ -39,7 +39,7 @@ from cryptography.x509 import Certificate
 from tunnel.engine.aioquic.credit import ConnectionCredit, StreamCredit, WindowBudget
 from tunnel.engine.aioquic.recovery import Pacer
 from tunnel.engine.aioquic.streams import Receiving, Sending, SendTurns, StreamRecord
-from tunnel.engine.port import CONTROL_STREAM, Stats
+from tunnel.engine.port import CONTROL_STREAM, Address, Packets, Stats
 from tunnel.engine.settings import KIB, EngineLimits
 
 WORTHWHILE_BYTES = 4 * KIB
@@ -64,13 +64,19 @@ class Connection(QuicConnection):
     """`now` of the last datagram, flush or timer is good enough for what `consume` measures: `self.now`."""
 
     def __init__(
-        self, configuration: QuicConfiguration, limits: EngineLimits, budget: WindowBudget, now: float, **retry: Any
+        self,
+        configuration: QuicConfiguration,
+        limits: EngineLimits,
+        budget: WindowBudget,
+        packets: Packets,
+        now: float,
+        **retry: Any,
     ) -> None:
-        """`retry` holds aioquic's original_destination_connection_id and retry_source_connection_id, for a server."""
+        """`budget` and `packets` are the endpoint's. `retry` holds aioquic's original_destination_connection_id and
+        retry_source_connection_id, for a server."""
         super().__init__(configuration=configuration, **retry)
         self.now = now
-        self.packets_received = 0
-        self.packets_lost = 0
+        self._packets = packets
         self.last_received_at: float | None = None
         self.flow_control_waits = 0
 
@@ -266,9 +272,6 @@ class Connection(QuicConnection):
         return Stats(
             rtt_s=self.rtt_s,
             congestion_window_bytes=self._loss.congestion_window,
-            packets_sent=self._packet_number,
-            packets_received=self.packets_received,
-            packets_lost=self.packets_lost,
             datagram_bytes=self.datagram_bytes,
             last_received_at=self.last_received_at or 0.0,
             buffered_send_bytes=sum(len(stream.sender._buffer) for stream in list(self._streams.values())),
@@ -277,9 +280,15 @@ class Connection(QuicConnection):
 
     # Overrides.
 
+    def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
+        sent_before = self._packet_number
+        datagrams = super().datagrams_to_send(now)
+        self._packets.sent += self._packet_number - sent_before
+        return datagrams
+
     def _payload_received(self, context: QuicReceiveContext, *args: Any, **kwargs: Any) -> tuple[bool, bool]:
         """Reached by packets that authenticated and are no duplicates, and by nothing else."""
-        self.packets_received += 1
+        self._packets.received += 1
         self.last_received_at = context.time
         return super()._payload_received(context, *args, **kwargs)
 
@@ -445,7 +454,7 @@ class Connection(QuicConnection):
 
         def counting(*, packets: Iterable[QuicSentPacket], congestion_event: bool = True, **rest: Any) -> None:
             packets = list(packets)
-            self.packets_lost += len(packets) if congestion_event else 0
+            self._packets.lost += len(packets) if congestion_event else 0
             declare(packets=packets, congestion_event=congestion_event, **rest)
 
         self._loss._on_packets_lost = counting  # type: ignore[method-assign]

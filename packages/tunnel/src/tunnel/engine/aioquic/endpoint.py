@@ -11,12 +11,13 @@ Rules:
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import count
 
 from tunnel.engine.aioquic.link import Link
 from tunnel.engine.aioquic.stateless import destination_id
 from tunnel.engine.aioquic.timers import Timers
-from tunnel.engine.port import Address, Connected, Data, Event, Reset, Stats, Transmit
+from tunnel.engine.port import Address, Connected, Data, Event, Packets, Reset, Stats, Transmit
 
 MAX_SEGMENTS = 64
 """UDP_MAX_SEGMENTS of kernels before 6.9."""
@@ -34,6 +35,7 @@ class Endpoint:
 
     def __init__(self) -> None:
         self._links: dict[int, Link] = {}
+        self._packets = Packets()
         self._routes: dict[bytes, Link] = {}
         self._unfinished: set[Link] = set()
         """Links whose handshake is neither complete nor given up."""
@@ -146,6 +148,9 @@ class Endpoint:
     def stats(self, connection: int) -> Stats | None:
         link = self._links.get(connection)
         return link.quic.stats() if link else None
+
+    def packets(self) -> Packets:
+        return replace(self._packets)
 
     # For client and server.
 

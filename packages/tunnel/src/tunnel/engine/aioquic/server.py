@@ -9,6 +9,7 @@ Rules:
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.retry import QuicRetryTokenHandler
@@ -17,6 +18,7 @@ from tunnel.engine.aioquic.connection import Connection, datagram_bytes
 from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.endpoint import Endpoint
 from tunnel.engine.aioquic.link import Link
+from tunnel.engine.aioquic.qlog import Logger
 from tunnel.engine.aioquic.stateless import parse_initial, refusal, retry
 from tunnel.engine.aioquic.tls import server_configuration
 from tunnel.engine.port import Address
@@ -25,9 +27,12 @@ from tunnel.errors import Cause
 
 
 class ServerEndpoint(Endpoint):
-    def __init__(self, tls: ServerTls, limits: EngineLimits, budget: WindowBudget) -> None:
+    def __init__(
+        self, tls: ServerTls, limits: EngineLimits, budget: WindowBudget, qlog_directory: Path | None = None
+    ) -> None:
         super().__init__()
         self._configuration = server_configuration(tls, limits)
+        self._configuration.quic_logger = Logger(qlog_directory) if qlog_directory is not None else None
         self._limits = limits
         self._budget = budget
         self._tokens = QuicRetryTokenHandler()
@@ -64,6 +69,7 @@ class ServerEndpoint(Endpoint):
             replace(self._configuration, max_datagram_size=size),
             self._limits,
             self._budget,
+            self._packets,
             now,
             original_destination_connection_id=original_id,
             retry_source_connection_id=retry_id,

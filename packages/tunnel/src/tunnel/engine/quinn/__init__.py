@@ -4,6 +4,7 @@ Here is only what Python does better: files, names, and which cause an ending ha
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
@@ -24,12 +25,13 @@ def client_engine(
     *,
     path_mtu: Callable[[Address], int | None] | None = None,
     seed: int | None = None,
+    qlog_directory: Path | None = None,
 ) -> Engine:
     """An endpoint that connects.
 
     `path_mtu` gives the bytes of the largest IP packet that the way to an address carries: no larger datagrams are
-    probed. `seed` is for simulations. Raises TlsFileError for a CA file that cannot be used, ValueError for an
-    impossible server name or pin.
+    probed. `seed` is for simulations. `qlog_directory` exists and gets a file for each connection. Raises TlsFileError
+    for a CA file that cannot be used, ValueError for an impossible server name or pin.
     """
     check_pin(tls)
     pin = None if tls.insecure else tls.pin_sha256
@@ -46,14 +48,20 @@ def client_engine(
         pin_sha256=pin,
         path_mtu=path_mtu,
         seed=seed,
+        qlog_directory=qlog_directory,
     )
 
 
-def server_engine(tls: ServerTls, limits: EngineLimits, *, seed: int | None = None) -> Engine:
+def server_engine(
+    tls: ServerTls, limits: EngineLimits, *, seed: int | None = None, qlog_directory: Path | None = None
+) -> Engine:
     """An endpoint that is connected to. Raises TlsFileError for a certificate or key that cannot be used."""
     check_key(tls)
     try:
-        return Endpoint.server(port, _closed, limits, read(tls.certificate_file), read(tls.private_key_file), seed=seed)
+        certificate, private_key = read(tls.certificate_file), read(tls.private_key_file)
+        return Endpoint.server(
+            port, _closed, limits, certificate, private_key, seed=seed, qlog_directory=qlog_directory
+        )
     except ValueError as error:
         raise TlsFileError(f"{tls.certificate_file}, {tls.private_key_file}: cannot be used: {error}") from error
 
