@@ -20,6 +20,7 @@ SUBCOMMANDS = {
     "soak": Subcommand("loadgen.soak.command:main", "load through a SOCKS5 proxy, with a verdict at the end"),
     "scenarios": Subcommand("loadgen.scenarios.command:main", "what can be run, one line each"),
     "compare": Subcommand("loadgen.compare.command:main", "two runs side by side, with a verdict"),
+    "ledger": Subcommand("loadgen.ledger.command:main", "which hop lost an end of stream, of programs that run"),
     "link": Subcommand("loadgen.link.command:main", "a UDP relay that behaves like a bad network"),
     "selftest": Subcommand(
         "loadgen.selftest.command:main", "plants each class of failure, and checks what is reported"

@@ -7,7 +7,8 @@ A clean end is counted at each program: received, forwarded, confirmed (the far 
     forwarded here = received there                       between the proxies
 
 Rules
-- One lost end is one imbalance, told where it happened: what never arrived there cannot be confirmed here.
+- One lost end is one imbalance, told where it happened: what never arrived there, or is kept there, cannot be confirmed
+  here.
 - An end that is missing between the proxies and was given up is named, but is no open question: an application that
   leaves and a connection that dies leave the same mark as an end that was lost. What the application saw decides.
 - An end that only the rescue brought through is received like any other.
@@ -92,9 +93,10 @@ def _diagnose(direction: str, counts: Mapping[tuple[str, str], Count]) -> Iterat
     if lost is not None:
         yield lost
     never_arrived = max(lost.missing - lost.given_up, 0) if lost is not None else 0
+    kept_there = max(there.received - there.confirmed - there.abandoned, 0) if there is not None else 0
     for (hop, way), count in counts.items():
         if way == direction:
-            yield from _within(direction, hop, count, never_arrived if hop == sender else 0)
+            yield from _within(direction, hop, count, never_arrived + kept_there if hop == sender else 0)
 
 
 def _between(direction: str, here: Count, there: Count) -> Imbalance | None:
@@ -118,11 +120,12 @@ def _waiting(missing: int, given_up: int) -> str:
     return "; nobody waits for them any more" if given_up == missing else f"; {missing - given_up} are still waited for"
 
 
-def _within(direction: str, hop: str, count: Count, never_arrived: int) -> Iterator[Imbalance]:
+def _within(direction: str, hop: str, count: Count, explained: int) -> Iterator[Imbalance]:
+    """`explained` ends are not confirmed because of what is told of elsewhere."""
     _, _, way = WAY[direction]
     for from_event, to_event, missing in (
         ("received", "forwarded", count.stuck),
-        ("forwarded", "confirmed", count.unconfirmed - min(max(count.unconfirmed, 0), never_arrived)),
+        ("forwarded", "confirmed", count.unconfirmed - min(max(count.unconfirmed, 0), explained)),
     ):
         if missing:
             done, due = (from_event, to_event) if missing > 0 else (to_event, from_event)

@@ -1,0 +1,167 @@
+"""loadgen.ledger: a planted fault at each hop is named after that hop."""
+
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from loadgen.ledger import command, reading
+from loadgen.ledger.books import Books
+from loadgen.ledger.table import show
+from loadgen.measure.scrape import Labels
+
+UP, DOWN = "client_to_target", "target_to_client"
+
+
+def count(
+    received: int, forwarded: int | None = None, confirmed: int | None = None, abandoned: int = 0
+) -> dict[str, int]:
+    forwarded = received if forwarded is None else forwarded
+    confirmed = forwarded if confirmed is None else confirmed
+    return {
+        "received": received,
+        "forwarded": forwarded,
+        "confirmed": confirmed,
+        "rescued": 0,
+        "abandoned": abandoned,
+    }
+
+
+def books(server: dict[str, int], client: dict[str, int], **rest: Any) -> Books:
+    well = count(10)
+    ends = {"proxy-server": {UP: well, DOWN: server}, "proxy-client": {UP: well, DOWN: client}}
+    known: dict[str, Any] = {"target": {"sent": 10, "received": 10}, "missed": 0}
+    return Books(ends, **known | rest)
+
+
+def hops(found: Books) -> list[str]:
+    return [imbalance.hop for imbalance in found.imbalances() if imbalance.is_open]
+
+
+def test_all_is_well() -> None:
+    assert hops(books(count(10), count(10))) == []
+
+
+def test_ends_that_the_server_never_read() -> None:
+    assert hops(books(count(7), count(7), missed=3)) == ["http-target -> proxy-server"]
+
+
+def test_ends_that_the_server_read_and_kept() -> None:
+    assert hops(books(count(10, 7), count(7), missed=3)) == ["proxy-server"]
+
+
+def test_ends_that_were_lost_between_the_proxies() -> None:
+    assert hops(books(count(10, 10, 7), count(7), missed=3)) == ["proxy-server -> proxy-client"]
+
+
+def test_ends_that_the_client_kept() -> None:
+    assert hops(books(count(10, 10, 7), count(10, 7), missed=3)) == ["proxy-client"]
+
+
+def test_ends_that_the_client_says_it_handed_over() -> None:
+    assert hops(books(count(10), count(10), missed=3)) == ["proxy-client -> application"]
+
+
+def test_applications_that_have_left_do_not_hide_the_hop() -> None:
+    """Then every proxy has given its streams up, and nothing is open."""
+    kept_by_client = books(count(10, 10, 7, abandoned=3), count(10, 7, abandoned=3), missed=3)
+    kept_by_server = books(count(10, 7, abandoned=3), count(7), missed=3)
+    lost_between = books(count(10, 10, 7, abandoned=3), count(7), missed=3)
+    assert hops(kept_by_client) == ["proxy-client"]
+    assert hops(kept_by_server) == ["proxy-server"]
+    assert hops(lost_between) == ["proxy-server -> proxy-client"]
+
+
+def test_an_application_that_misses_nothing_blames_nobody() -> None:
+    """A target may send ends that nobody reads any more: their applications have left."""
+    assert hops(books(count(7), count(7), missed=0)) == []
+    assert hops(books(count(7), count(7), missed=None)) == []
+
+
+def test_who_was_restarted_is_not_judged() -> None:
+    assert hops(books(count(3), count(10), missed=3, restarted=frozenset({"proxy-server"}))) == []
+
+
+def test_sums_over_instances() -> None:
+    def series(instance: str, value: float) -> dict[tuple[tuple[str, str], ...], float]:
+        labels = {"role": "client", "direction": DOWN, "instance": instance}
+        return {tuple(sorted({**labels, "event": event}.items())): value for event in ("received", "confirmed")}
+
+    found = reading.books({reading.ENDS: series("a", 3) | series("b", 4)})
+    assert found.ends["proxy-client"][DOWN]["received"] == 7
+    assert found.target is None
+    assert found.missed is None
+
+
+def test_misses_are_ends_that_did_not_come_and_those_that_are_waited_for() -> None:
+    outcomes: dict[Labels, float] = {
+        (("outcome", "eof_missing"), ("scenario", "a")): 2.0,
+        (("outcome", "eof_missing"), ("scenario", "b")): 1.0,
+        (("outcome", "ok"), ("scenario", "a")): 100.0,
+    }
+    stalled: dict[Labels, float] = {(("phase", "eof_wait"),): 4.0, (("phase", "body"),): 8.0}
+    assert reading.books({reading.OUTCOMES: outcomes, reading.STALLED: stalled}).missed == 7
+
+
+async def test_what_is_on_its_way_is_waited_for() -> None:
+    answers = [books(count(10, 10, 9), count(10, 9)), books(count(10), count(10))]
+
+    async def read() -> Books:
+        return answers.pop(0)
+
+    assert (await command.settled(read, 5.0))[1] == ()
+    assert answers == []
+
+
+async def test_only_what_every_look_has_seen_is_told() -> None:
+    """Beside an end that is kept for good, others are on their way between two proxies."""
+    answers = [books(count(10, 10, 8), count(9, 8)), books(count(20, 20, 19), count(20, 19))]
+
+    async def read() -> Books:
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    _, found = await command.settled(read, 0.1)
+    assert [one.hop for one in found] == ["proxy-client"]
+
+
+async def test_what_stays_is_told() -> None:
+    async def read() -> Books:
+        return books(count(10, 10, 9), count(10, 9))
+
+    _, found = await command.settled(read, 0.0)
+    assert [one.hop for one in found] == ["proxy-client"]
+
+
+def test_every_hop_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = books(count(10), count(10), missed=3, silent=("link",))
+    show(seen, seen.imbalances(), Console(width=120))
+    lines = capsys.readouterr().out.splitlines()
+    hops = [line.split("  ")[1].strip() for line in lines if line.startswith("  ")]
+    down = ["http-target", "proxy-server", "proxy-client", "application: 3 missed"]
+    assert hops == ["proxy-client", "proxy-server", "http-target", *down]
+    assert "link does not answer" in lines
+    assert lines[-1].startswith("IMBALANCE at proxy-client -> application: 3 ends of stream were handed over")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "either --metrics-of"),
+        (["--metrics-of", "a=http://x/", "--prometheus", "http://y"], "either --metrics-of"),
+        (["--metrics-of", "a=http://x/", "--over", "5m"], "--over needs --prometheus"),
+    ],
+)
+def test_usage(arguments: list[str], reason: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(arguments) == command.EXIT_USAGE
+    assert reason in capsys.readouterr().err
+
+
+def test_a_program_that_does_not_answer_is_no_balance(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "proxy-client=http://127.0.0.1:9/metrics"
+    assert command.main(["--metrics-of", url]) == command.EXIT_INCONCLUSIVE
+    assert "proxy-client does not answer" in capsys.readouterr().out
+
+
+def test_a_prometheus_that_does_not_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--prometheus", "http://127.0.0.1:9"]) == command.EXIT_INCONCLUSIVE
+    assert "does not answer as a Prometheus does" in capsys.readouterr().err
