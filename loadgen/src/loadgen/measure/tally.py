@@ -264,4 +264,5 @@ class Tally:
             received_bytes=transaction.received_bytes,
             expected_bytes=transaction.expected_bytes,
             sent_bytes=transaction.sent_bytes,
+            application=transaction.application,
         )

@@ -55,7 +55,7 @@ def read_anomalies(directory: Path, limit: int = ANOMALIES_SHOWN) -> Excerpt:
         if len(lines) >= limit and _DROPPED not in text:
             more += 1
             continue
-        line = _object(text)
+        line = json_object(text)
         if line is None:
             continue
         if line.get("kind") == "dropped":
@@ -82,7 +82,8 @@ def _json(path: Path) -> Any:
         return None
 
 
-def _object(text: str) -> Document | None:
+def json_object(text: str) -> Document | None:
+    """None for what is not one."""
     try:
         value = json.loads(text)
     except ValueError:

@@ -9,13 +9,14 @@ Rules
 - What the directory lacks (an older verdict, no time line, no programs) is said in words; it is no error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from loadgen.report import files, page, tables
+from loadgen.report import evidence, files, page, tables
+from loadgen.report.evidence import Evidence
 from loadgen.report.figures import figures
 from loadgen.report.files import Document, Excerpt
 from loadgen.report.reproduce import command
@@ -27,7 +28,12 @@ _FIRST_ANOMALIES = 20
 
 def write(directory: Path) -> Path:
     """Reads a report directory and writes its `report.html`, whole or not at all. Raises ReportError, OSError."""
-    written = render(files.read_document(directory), files.read_timeline(directory), files.read_anomalies(directory))
+    written = render(
+        files.read_document(directory),
+        files.read_timeline(directory),
+        files.read_anomalies(directory),
+        evidence.read(directory),
+    )
     path = directory / NAME
     draft = path.with_suffix(".tmp")
     draft.write_text(written, encoding="utf-8", errors="replace")
@@ -35,14 +41,20 @@ def write(directory: Path) -> Path:
     return path
 
 
-def render(document: Document, timeline: Document | None = None, anomalies: Excerpt | None = None) -> str:
-    """The page. `timeline` None: there is none."""
-    return _environment().get_template("report.html").render(_content(document, timeline, anomalies or Excerpt()))
+def render(
+    document: Document,
+    timeline: Document | None = None,
+    anomalies: Excerpt | None = None,
+    said: Mapping[str, Sequence[Document]] | None = None,
+) -> str:
+    """The page. `timeline` None: there is none. `said` are the proxies' evidence lines."""
+    content = _content(document, timeline, anomalies or Excerpt(), Evidence(said or {}))
+    return _environment().get_template("report.html").render(content)
 
 
-def _content(document: Document, timeline: Document | None, anomalies: Excerpt) -> Mapping[str, Any]:
+def _content(document: Document, timeline: Document | None, anomalies: Excerpt, proofs: Evidence) -> Mapping[str, Any]:
     drawn = figures(document, timeline)
-    rows = tables.anomalies(anomalies.lines[: files.ANOMALIES_SHOWN])
+    rows = tables.anomalies(anomalies.lines[: files.ANOMALIES_SHOWN], proofs)
     run_id = tables.text((document.get("run") or {}).get("id"))
     return {
         "title": f"{tables.text(document.get('verdict'))}: soak {run_id}",
@@ -71,6 +83,8 @@ def _content(document: Document, timeline: Document | None, anomalies: Excerpt) 
         "anomalies": (rows[:_FIRST_ANOMALIES], rows[_FIRST_ANOMALIES:]),
         "more": anomalies.more,
         "dropped": anomalies.dropped,
+        "evidence": proofs.entries,
+        "evidence_left_out": proofs.left_out,
         "command": command(document),
     }
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from loadgen.report import charts, words
+from loadgen.report.evidence import Evidence
 from loadgen.report.files import Document
 from loadgen.report.scale import Logarithmic, logarithmic, milliseconds
 
@@ -37,6 +38,8 @@ class Cell(NamedTuple):
 
     text: str
     tone: str = ""
+    links: Sequence[str] = ()
+    """Anchors on the page, in place of the text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,8 +272,8 @@ def fault_heads(document: Document) -> Sequence[str]:
     return (*_FAULT_HEADS, "what went wrong") if failed else _FAULT_HEADS
 
 
-def anomalies(lines: Sequence[Document]) -> Sequence[Sequence[Cell]]:
-    """One row a line of the file."""
+def anomalies(lines: Sequence[Document], evidence: Evidence) -> Sequence[Sequence[Cell]]:
+    """One row a line of the file, with links to what the proxies said of the same stream."""
     rows = []
     for line in lines:
         kind = text(line.get("kind"))
@@ -296,6 +299,7 @@ def anomalies(lines: Sequence[Document]) -> Sequence[Sequence[Cell]]:
                 Cell(moved),
                 Cell(text(detail)),
                 Cell(text(line.get("number"))),
+                Cell("-", links=evidence.of(line)),
             )
         )
     return rows

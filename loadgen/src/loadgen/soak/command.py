@@ -48,7 +48,9 @@ async def _soak(settings: SoakSettings, stop: Stop, revision: str, command: str)
         if settings.stack == "compose":
             async with open_stack(settings, directory) as stack:
                 inside = cast(GeneratingStack, stack)
-                return await soak_inside(settings, stop, inside, directory, revision, command)
+                code = await soak_inside(settings, stop, inside, directory, revision, command)
+            _render(directory)  # Again: what the containers logged is beside it only now.
+            return code
         soak = SoakRun(settings, stop, directory, started_at, revision, command)
         return await _soak_here(settings, directory, soak)
     except (StackError, CannotStartError) as error:
@@ -63,12 +65,16 @@ async def _soak_here(settings: SoakSettings, directory: Path, soak: SoakRun) -> 
         verdict = document(result)
         report_directory.write(directory, "timeline.json", timeline(result, soak.used))
         report_directory.write(directory, "verdict.json", verdict)
-        try:
-            render(directory)
-        except (ReportError, OSError) as error:  # A full disk takes the report, not the verdict.
-            logs.get_logger().error("report_not_written", reason=str(error))
+        _render(directory)
         summarise(verdict, str(directory / "report.html"))
     return result.verdict.exit_code
+
+
+def _render(directory: Path) -> None:
+    try:
+        render(directory)
+    except (ReportError, OSError) as error:  # A full disk takes the report, not the verdict.
+        logs.get_logger().error("report_not_written", reason=str(error))
 
 
 def _revision() -> str:

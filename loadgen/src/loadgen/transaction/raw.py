@@ -59,6 +59,11 @@ class RawConnection:
         except OSError as error:
             raise of_os_error(error) from error
 
+    @property
+    def local_address(self) -> str:
+        """As the other end sees it."""
+        return str(Address.of_socket(self._socket.getsockname()))
+
     async def read(self) -> bytes:
         """Waits for bytes and returns them; empty at the end of the stream. Raises Failed."""
         if self._pushed_back:
@@ -150,6 +155,7 @@ async def dial(transaction: Transaction, route: Route, destination: Address) -> 
     connection = RawConnection(transaction, family)
     try:
         await connection.connect(address)
+        transaction.application = connection.local_address
         await _handshake(connection, transaction, route, destination)
     except BaseException:
         connection.close()

@@ -89,8 +89,9 @@ class RealClient:
             raise Failed(Outcome.EOF_PREMATURE, "the connection ended between two requests")
         if event == "socks.connect_tcp.complete":
             self._stream = info["return_value"]
-            descriptor = self._stream.get_extra_info("socket").fileno()
-            self._transaction.waits_for(descriptor, select.POLLIN)
+            connection = self._stream.get_extra_info("socket")
+            self._transaction.application = str(Address.of_socket(connection.getsockname()))
+            self._transaction.waits_for(connection.fileno(), select.POLLIN)
         phase = _ENTERS.get(event)
         if phase is not None:
             allowance_s = self._transaction.arrival.think_s if phase is Phase.TTFB else 0.0

@@ -70,6 +70,7 @@ class Transaction:
         "_gap_s",
         "_observer",
         "_poll_for",
+        "application",
         "arrival",
         "clock",
         "excused_at_s",
@@ -108,6 +109,8 @@ class Transaction:
         self.excused_at_s = clock()
         """When a fault touched it last, where its window is not quiet: it began, or a fault did while it was well."""
         self.task: asyncio.Task[Outcome] | None = None
+        self.application = ""
+        """The address of its TCP connection, as the proxy sees it; empty before there is one."""
         self.expected_bytes = 0
         self.received_bytes = 0
         self.sent_bytes = 0
