@@ -65,7 +65,7 @@ check: $(READY) ## ruff, import-linter, mypy: cheapest first
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
-	@$(BIN)/mypy packages services loadgen tests
+	@$(BIN)/mypy packages services loadgen tests deploy docs/metrics.py
 	@if $(RUST_READY) && cargo fmt --version >/dev/null 2>&1 && cargo clippy --version >/dev/null 2>&1; then \
 		$(MAKE) --no-print-directory check-native; fi
 
@@ -75,11 +75,32 @@ check-native: $(READY) ## rustfmt, clippy and the tests of the native engine's c
 	@env -u MAKEFLAGS PYO3_PYTHON=$(abspath $(BIN)/python) cargo clippy -q --manifest-path $(CRATE)/Cargo.toml --all-targets -- -D warnings
 	@env -u MAKEFLAGS PYO3_PYTHON=$(abspath $(BIN)/python) cargo test -q --manifest-path $(CRATE)/Cargo.toml
 
+.PHONY: actionlint
+actionlint: $(READY) ## build the linter of workflows with Go, into .venv/bin
+	@GOBIN=$(abspath $(BIN)) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
 ARGUMENTS ?=
 
 .PHONY: soak
 soak: $(READY) ## the 30-second soak on the local stack (ARGUMENTS="--duration 5m" and the like)
 	@$(BIN)/loadgen soak --stack local --log-format text --metrics-listen 127.0.0.1:0 $(ARGUMENTS)
+
+SOAK_FAULTS ?= examples/faults/rough-minute.toml
+SOAK_DURATION ?= 1m
+SOAK_REPORT ?= reports/ci-soak
+SOAK_BASELINE ?= reports/baseline
+
+.PHONY: ci-soak
+ci-soak: $(READY) ## CI's soak: in containers, with faults, into reports/ci-soak; compared with reports/baseline where that is
+	@$(BIN)/loadgen soak --stack compose --mix small --faults $(SOAK_FAULTS) --duration $(SOAK_DURATION) \
+		--report $(SOAK_REPORT) --log-format text $(ARGUMENTS)
+	@if [ -e $(SOAK_BASELINE)/verdict.json ]; then $(BIN)/loadgen compare $(SOAK_BASELINE) $(SOAK_REPORT); \
+		else echo "no baseline in $(SOAK_BASELINE)"; fi
+
+.PHONY: docs
+docs: $(READY) ## what is made from the code: docs/METRICS.md, the dashboards
+	@$(BIN)/python docs/metrics.py
+	@$(BIN)/python -m deploy.grafana.source
 
 .PHONY: serve
 serve: $(READY) ## the local stack in the foreground: SOCKS5 on 127.0.0.1:1080, http-target on 127.0.0.1:8080
@@ -116,7 +137,7 @@ bench: $(READY) ## this tunnel and its peers side by side, into docs/BENCHMARKS.
 bench-profile: $(READY) ## bulk download with a profile of where the time goes (ARGUMENTS="--engine aioquic")
 	@$(BIN)/python -m bench.bulk $(ARGUMENTS)
 
-PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults foreign report engines bench long_soak compose tests
+PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults foreign report engines ledger bench long_soak compose tests
 ONLY ?= $(PROMISES)
 
 .PHONY: acceptance

@@ -56,9 +56,11 @@ class Prometheus:
         self.address = address
         self._open = build_opener(ProxyHandler({})).open
 
-    def query(self, expression: str) -> dict[tuple[str, ...], float]:
-        """An instant query: value by the values of the labels (sorted by name, without job and instance)."""
-        url = f"http://{self.address}/api/v1/query?{urlencode({'query': expression})}"
+    def query(self, expression: str, at: float | None = None) -> dict[tuple[str, ...], float]:
+        """An instant query, of now or of a time of day: value by the values of the labels (sorted by name, without job
+        and instance)."""
+        asked = {"query": expression} | ({} if at is None else {"time": f"{at:.3f}"})
+        url = f"http://{self.address}/api/v1/query?{urlencode(asked)}"
         with self._open(url, timeout=10) as response:
             answer = json.load(response)
         assert answer["status"] == "success", answer
