@@ -71,7 +71,7 @@ def soak(containers: Containers, directory: Path, program: str, **load: Any) -> 
 
     began = time()
     containers._run(within_bounds())
-    (last,) = prometheus.query("max_over_time(timestamp(soak_run_info)[3m:1s])").values()
+    (last,) = prometheus.query("max(max_over_time(timestamp(soak_run_info)[3m:1s]))").values()
     since_s = int(time() - began)
     fired = prometheus.query(f'group by (alertname) (last_over_time(ALERTS{{alertstate="firing"}}[{since_s}s]))')
     outcomes = json.loads((directory / "verdict.json").read_text())["outcomes"]
