@@ -38,8 +38,8 @@ JOBS = {"proxy-client", "proxy-server", "http-target", "link", "loadgen", "prome
 
 FIRING = 'group by (alertname) (ALERTS{alertstate="firing"})'
 TOLD_OF = {"SoakEofMissing": ("eof_missing",), "SoakPayloadCorrupt": ("corrupt", "excess", "eof_premature")}
-"""A target that is killed in the middle of a response ends it too early. Whether it was in one is a matter of chance; the
-verdict says what became of it."""
+"""A target that is killed in the middle of a response ends it too early. Whether it was in one is a matter of chance;
+the verdict says what became of it."""
 
 
 class Soaked(NamedTuple):
