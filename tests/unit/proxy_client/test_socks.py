@@ -35,7 +35,7 @@ class FakeSession:
         self.opened: list[tuple[Target, bytes]] = []
         self.calls: list[str] = []
 
-    def open(self, target: Target, early: bytes, now: float) -> int:
+    def open(self, target: Target, early: bytes, now: float, application: str) -> int:
         self.opened.append((target, early))
         return 1
 
