@@ -44,5 +44,5 @@ def test_what_is_uploaded_is_where_the_soak_puts_it() -> None:
     assert baseline is not None
     text = WORKFLOW.read_text(encoding="utf-8")
     assert f"path: {report[1]}\n" in text
-    assert f"--dir {baseline[1]};" in text
+    assert f"--dir {baseline[1]} " in text
     assert not Path(baseline[1]).is_absolute()

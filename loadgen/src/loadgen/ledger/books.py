@@ -55,7 +55,7 @@ class Books:
     def imbalances(self) -> tuple[Imbalance, ...]:
         """Every hop that does not add up."""
         open_or_not = diagnose(self.ends, self.restarted)
-        if not self.missed or any(one.is_open and one.direction == DOWN for one in open_or_not):
+        if self.missed is None or self.missed <= 0 or any(one.is_open and one.direction == DOWN for one in open_or_not):
             return open_or_not
         server, client = (self.ends.get(proxy, {}).get(DOWN) for proxy in ("proxy-server", "proxy-client"))
         if self.restarted or server is None or client is None:

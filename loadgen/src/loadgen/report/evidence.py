@@ -65,7 +65,7 @@ class Evidence:
         """The anchors of the lines about the anomaly's connection, the client's first."""
         at_client = self._by_application.get(str(anomaly.get("application") or ""), [])
         anchors = [self._place("proxy-client", line, state) for line, state in at_client]
-        streams = dict.fromkeys(_stream(line, state) for line, state in at_client)
+        streams = dict.fromkeys(_stream(line, state) for line, state in at_client if "quic_stream" in state)
         for stream in streams:
             anchors += [self._place("proxy-server", line, state) for line, state in self._by_stream.get(stream, ())]
         return tuple(dict.fromkeys(anchor for anchor in anchors if anchor))

@@ -50,6 +50,12 @@ def test_two_anomalies_of_one_stream_share_the_lines() -> None:
     assert len(proofs.entries) == 2
 
 
+def test_a_request_without_a_connection_leads_nowhere_else() -> None:
+    waiting = {"stream": 1, "application": HERE, "waits_for": "connection"}
+    proofs = said([line("", waiting)], [line("", {"stream": 2})])
+    assert proofs.of({"application": HERE}) == ("evidence-1",)
+
+
 def test_an_anomaly_that_nobody_logged() -> None:
     proofs = said([line("aa", state(8, HERE))], [])
     assert proofs.of({"application": THERE}) == proofs.of({"application": ""}) == proofs.of({}) == ()
