@@ -1,6 +1,5 @@
 """One hop swallows ends of stream: `loadgen ledger` names it, whichever it is, and nobody where none does."""
 
-import os
 import re
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def ledger_under_load(serving: Serving, *, until_missing: bool) -> tuple[int, st
             )
             while not serving.metric("loadgen", wanted):
                 assert time.monotonic() < deadline, "no end is missing"
-                time.sleep(0.2)
+                time.sleep(0.2)  # Another process's counter: nothing tells of it.
             urls = [part for name, url in serving.metrics.items() for part in ("--metrics-of", f"{name}={url}")]
             done = subprocess.run(
                 [BIN / "loadgen", "ledger", *urls, "--settle", "3s"], capture_output=True, text=True, check=False
@@ -95,5 +94,4 @@ def metrics_of(load: "subprocess.Popen[str]") -> str:
 
 
 if __name__ == "__main__":
-    os.environ.pop("LOADGEN_SOAK_REPORT", None)
     main()

@@ -38,7 +38,7 @@ class FakeSession:
 
 def stats(**fields: float) -> Stats:
     """Of a connection that is as told, and zero in everything else."""
-    return Stats(**(dict.fromkeys(Stats.__slots__, 0) | fields))  # type: ignore[arg-type]
+    return Stats(**(dict.fromkeys(Stats.__slots__, 0) | fields))  # type: ignore[arg-type]  # ints and floats by name
 
 
 class Scrape:

@@ -15,7 +15,7 @@ Rules
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from loadgen.measure.ledger import Ends, Imbalance, diagnose
@@ -44,7 +44,7 @@ class Books:
     """Ends that the generator's transactions waited for in vain, or wait for now after a stall."""
     restarted: frozenset[str] = frozenset()
     """Programs that began anew meanwhile: their counts say nothing."""
-    silent: tuple[str, ...] = field(default=())
+    silent: tuple[str, ...] = ()
     """Programs that did not answer."""
 
     @property

@@ -8,17 +8,14 @@ Rules
 
 import json
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from loadgen.ledger.books import Books
-from loadgen.measure.observe import EVENTS
-from loadgen.measure.scrape import Labels, Scrape, scrape_all
+from loadgen.measure.observe import ENDS, EVENTS
+from loadgen.measure.scrape import TIMEOUT_S, Labels, Scrape, open_url, scrape_all
 
-ENDS = "tunnel_ends_total"
 TARGET_ENDS = "http_target_ends_total"
 OUTCOMES = "soak_transactions_total"
 STALLED = "soak_stalled_transactions"
@@ -27,12 +24,8 @@ STARTED = "process_start_time_seconds"
 HOPS = {"client": "proxy-client", "server": "proxy-server"}
 """By the label `role`."""
 
-TIMEOUT_S = 5.0
-
 Series = Mapping[str, Mapping[Labels, float]]
 """metric -> labels -> value"""
-
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 class ReadError(Exception):
@@ -110,7 +103,7 @@ def _query(base: str, expression: str, at: float) -> dict[Labels, float]:
     asked = urllib.parse.urlencode({"query": expression, "time": f"{at:.3f}"})
     url = f"{base.rstrip('/')}/api/v1/query?{asked}"
     try:
-        with _OPENER.open(url, timeout=TIMEOUT_S) as answer:
+        with open_url(url, timeout=TIMEOUT_S) as answer:
             document: dict[str, Any] = json.load(answer)
         return {
             tuple(sorted(sample["metric"].items())): float(sample["value"][1]) for sample in document["data"]["result"]

@@ -16,7 +16,8 @@ TIMEOUT_S = 5.0
 
 Labels = tuple[tuple[str, str], ...]
 
-_OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+"""Past the environment's HTTP proxies."""
 
 
 class Scrape:
@@ -59,5 +60,5 @@ async def scrape_all(urls: Mapping[str, str], only: tuple[str, ...] = ()) -> dic
 
 
 def _read(url: str, only: tuple[str, ...]) -> Scrape:
-    with _OPENER.open(url, timeout=TIMEOUT_S) as response:
+    with open_url(url, timeout=TIMEOUT_S) as response:
         return Scrape(response.read().decode(), only)

@@ -34,8 +34,8 @@ class Entry:
     time: str
     why: str
     session: str
-    states: Sequence[Mapping[str, Any]]
-    """Of the streams that the anomaly is about."""
+    state: Mapping[str, Any]
+    """Of the stream that the anomaly is about."""
     last_events: Sequence[str]
 
 
@@ -87,7 +87,7 @@ class Evidence:
                     str(line.get("time", "")),
                     str(line.get("why", "")),
                     str(line.get("session", "")),
-                    (state,),
+                    state,
                     own or events,
                 )
             )

@@ -39,12 +39,12 @@ class SocksConnection:
     """Implements `TcpEvents` until its request is whole; the relay does from then on."""
 
     __slots__ = (
-        "_address",
         "_began_at",
         "_clock",
         "_driver",
         "_handshake",
         "_observer",
+        "_peer",
         "_relay",
         "_session",
         "_socket",
@@ -66,7 +66,7 @@ class SocksConnection:
         observer: Observer,
         clock: Callable[[], float],
     ) -> None:
-        self._address = address
+        self._peer = address_text(address)
         self._driver = driver
         self._session = session
         self._observer = observer
@@ -129,7 +129,7 @@ class SocksConnection:
         self._timer.cancel()
         self._target = target
         early = self._handshake.take_early()
-        stream = self._session.open(target, early, self._clock(), address_text(self._address))
+        stream = self._session.open(target, early, self._clock(), self._peer)
         self._relay = Relay(self._driver, stream, on_closed=self._end, on_replied=self._replied)
         self._socket.read_bytes_max = READ_BYTES_MAX
         self._socket.hand_over(self._relay)
@@ -154,5 +154,4 @@ class SocksConnection:
     def _tell(self, cause: Cause, detail: str) -> None:
         self._told = True
         seconds, answered = self._clock() - self._began_at, self._handshake.answered
-        peer = address_text(self._address)
-        self._observer.handshake_over(peer, cause, detail, self._target, seconds, answered=answered)
+        self._observer.handshake_over(self._peer, cause, detail, self._target, seconds, answered=answered)

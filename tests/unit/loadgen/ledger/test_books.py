@@ -8,6 +8,7 @@ from rich.console import Console
 from loadgen.ledger import command, reading
 from loadgen.ledger.books import Books
 from loadgen.ledger.table import show
+from loadgen.measure.observe import ENDS
 from loadgen.measure.scrape import Labels
 
 UP, DOWN = "client_to_target", "target_to_client"
@@ -87,7 +88,7 @@ def test_sums_over_instances() -> None:
         labels = {"role": "client", "direction": DOWN, "instance": instance}
         return {tuple(sorted({**labels, "event": event}.items())): value for event in ("received", "confirmed")}
 
-    found = reading.books({reading.ENDS: series("a", 3) | series("b", 4)})
+    found = reading.books({ENDS: series("a", 3) | series("b", 4)})
     assert found.ends["proxy-client"][DOWN]["received"] == 7
     assert found.target is None
     assert found.missed is None

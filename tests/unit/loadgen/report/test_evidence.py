@@ -40,7 +40,7 @@ def test_session_and_stream_lead_to_the_other_proxy() -> None:
         ("proxy-client", "aa"),
         ("proxy-server", "aa"),
     ]
-    assert [entry.states[0]["quic_stream"] for entry in proofs.entries] == [8, 8]
+    assert [entry.state["quic_stream"] for entry in proofs.entries] == [8, 8]
     assert proofs.entries[0].last_events == events[:2]
 
 

@@ -815,15 +815,15 @@ class Session(ABC):
         for number, streams in stalled.items():
             connection = None if number is None else self._connections.get(number)
             states = [state_of(stream, self._now) for stream in streams]
+            for state in states:
+                assert state.waits_for is not None, "else it does not stand still"
+                self.ledger.stalls[state.waits_for] += 1
             self._tell_evidence(events.Why.STALLED, Cause.NONE, states, connection)
         self._timers.set(("stalls", 0), self._now + _STALL_LOOK_S)
 
     def _tell_evidence(
         self, why: events.Why, cause: Cause, states: list[events.StreamState], connection: Connection | None
     ) -> None:
-        for state in states:
-            if why is events.Why.STALLED and state.waits_for is not None:
-                self.ledger.stalls[state.waits_for] += 1
         number = connection.number if connection is not None else None
         session_id = connection.session_id.hex() if connection is not None else ""
         moments = connection.ring.told(self._now) if connection is not None else ()
