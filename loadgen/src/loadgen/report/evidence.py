@@ -5,11 +5,13 @@
 Rules
 - Read are PROGRAM.log and PROGRAM.log.1 beside the report, as far as they are there. A line that is no evidence, or is
   cut short, is passed over.
+- Ports are used again: what an application's address leads to happened within NEAR_S of the anomaly.
 - Bounded: LINES_MAX lines of a program, SHOWN of all that lead from an anomaly.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from loadgen.report.files import Document, json_object
 PROXIES = ("proxy-client", "proxy-server")
 LINES_MAX = 2000
 SHOWN = 40
+NEAR_S = 60.0
+"""No phase of a transaction lasts longer, nor does a proxy take longer to give a stream up."""
 
 _MARK = '"event": "evidence"'
 
@@ -49,7 +53,7 @@ class Evidence:
 
     def __init__(self, lines: Mapping[str, Sequence[Document]]) -> None:
         self.entries: list[Entry] = []
-        self.left_out = 0
+        self._left_out: set[tuple[str, int]] = set()
         self._by_application: dict[str, list[tuple[Document, Mapping[str, Any]]]] = {}
         self._by_stream: dict[Stream, list[tuple[Document, Mapping[str, Any]]]] = {}
         self._anchors: dict[tuple[str, int], str] = {}
@@ -61,9 +65,15 @@ class Evidence:
             for state in _states(line):
                 self._by_stream.setdefault(_stream(line, state), []).append((line, state))
 
+    @property
+    def left_out(self) -> int:
+        """Lines that lead from an anomaly and are not on the page."""
+        return len(self._left_out)
+
     def of(self, anomaly: Document) -> tuple[str, ...]:
         """The anchors of the lines about the anomaly's connection, the client's first."""
-        at_client = self._by_application.get(str(anomaly.get("application") or ""), [])
+        named = self._by_application.get(str(anomaly.get("application") or ""), ())
+        at_client = [(line, state) for line, state in named if _near(line, anomaly)]
         anchors = [self._place("proxy-client", line, state) for line, state in at_client]
         streams = dict.fromkeys(_stream(line, state) for line, state in at_client if "quic_stream" in state)
         for stream in streams:
@@ -74,7 +84,7 @@ class Evidence:
         key = (program, id(state))
         if key not in self._anchors:
             if len(self.entries) == SHOWN:
-                self.left_out += 1
+                self._left_out.add(key)
                 return ""
             self._anchors[key] = f"evidence-{len(self.entries) + 1}"
             events = [str(event) for event in line.get("last_events") or ()]
@@ -97,6 +107,14 @@ class Evidence:
 def _states(line: Document) -> Sequence[Mapping[str, Any]]:
     states = line.get("streams")
     return [state for state in states if isinstance(state, dict)] if isinstance(states, list) else []
+
+
+def _near(one: Document, other: Document) -> bool:
+    try:
+        apart = datetime.fromisoformat(str(one.get("time"))) - datetime.fromisoformat(str(other.get("time")))
+    except (TypeError, ValueError):  # No time, or one without its zone.
+        return False
+    return abs(apart.total_seconds()) <= NEAR_S
 
 
 def _stream(line: Document, state: Mapping[str, Any]) -> Stream:

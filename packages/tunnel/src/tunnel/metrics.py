@@ -107,7 +107,7 @@ class SessionCollector(Collector):
         yield ends
         oldest = _gauge(
             "tunnel_oldest_unconfirmed_end_timestamp_seconds",
-            "When the oldest end that waits for its DONE last moved; 0 where none waits",
+            "When the oldest end that waits for its DONE was sent; 0 where none waits",
             "role",
         )
         since = self._session.oldest_unconfirmed_end_at()

@@ -17,6 +17,10 @@ def state(quic_stream: int, application: str = "") -> dict[str, Any]:
     return known | ({"application": application} if application else {})
 
 
+def anomaly(application: str = "") -> dict[str, Any]:
+    return {"time": "2026-11-23T03:00:30.125+00:00", "kind": "stall", "application": application}
+
+
 def line(session: str, *states: Mapping[str, Any], events: Sequence[str] = ()) -> dict[str, Any]:
     time = "2026-11-23T03:00:00Z"
     return {"time": time, "event": "evidence", "why": "stalled", "session": session, "streams": [*states]} | {
@@ -35,7 +39,7 @@ def test_session_and_stream_lead_to_the_other_proxy() -> None:
         [line("aa", state(8, HERE), state(12, THERE), events=events)],
         [line("bb", state(8)), line("aa", state(12)), line("aa", state(8))],
     )
-    assert proofs.of({"application": HERE}) == ("evidence-1", "evidence-2")
+    assert proofs.of(anomaly(HERE)) == ("evidence-1", "evidence-2")
     assert [(entry.program, entry.session) for entry in proofs.entries] == [
         ("proxy-client", "aa"),
         ("proxy-server", "aa"),
@@ -46,25 +50,32 @@ def test_session_and_stream_lead_to_the_other_proxy() -> None:
 
 def test_two_anomalies_of_one_stream_share_the_lines() -> None:
     proofs = said([line("aa", state(8, HERE))], [line("aa", state(8))])
-    assert proofs.of({"application": HERE}) == proofs.of({"application": HERE})
+    assert proofs.of(anomaly(HERE)) == proofs.of(anomaly(HERE))
     assert len(proofs.entries) == 2
+
+
+def test_a_port_that_was_used_again() -> None:
+    proofs = said([line("aa", state(8, HERE)) | {"time": "2026-11-23T02:58:00Z"}, line("bb", state(8, HERE))], [])
+    (only,) = proofs.of(anomaly(HERE))
+    assert [(entry.anchor, entry.session) for entry in proofs.entries] == [(only, "bb")]
+    assert proofs.of({"application": HERE}) == (), "nobody knows when"
 
 
 def test_a_request_without_a_connection_leads_nowhere_else() -> None:
     waiting = {"stream": 1, "application": HERE, "waits_for": "connection"}
     proofs = said([line("", waiting)], [line("", {"stream": 2})])
-    assert proofs.of({"application": HERE}) == ("evidence-1",)
+    assert proofs.of(anomaly(HERE)) == ("evidence-1",)
 
 
 def test_an_anomaly_that_nobody_logged() -> None:
     proofs = said([line("aa", state(8, HERE))], [])
-    assert proofs.of({"application": THERE}) == proofs.of({"application": ""}) == proofs.of({}) == ()
+    assert proofs.of(anomaly(THERE)) == proofs.of(anomaly("")) == proofs.of({}) == ()
 
 
 def test_the_page_stays_small() -> None:
     proofs = said([line("aa", state(4 * number, f"127.0.0.1:{number}")) for number in range(1, SHOWN + 6)], [])
-    for number in range(1, SHOWN + 6):
-        proofs.of({"application": f"127.0.0.1:{number}"})
+    for number in (*range(1, SHOWN + 6), SHOWN + 1):
+        proofs.of(anomaly(f"127.0.0.1:{number}"))
     assert (len(proofs.entries), proofs.left_out) == (SHOWN, 5)
 
 
@@ -81,7 +92,7 @@ def test_on_the_page_an_anomaly_links_to_its_lines() -> None:
     from loadgen.report.files import Excerpt
 
     lines = {"proxy-client": [line("aa", state(8, HERE), events=["-1.000 stream 8 <opened>"])], "proxy-server": []}
-    page = render({"verdict": "fail"}, None, Excerpt(({"kind": "stall", "application": HERE},)), lines)
+    page = render({"verdict": "fail"}, None, Excerpt((anomaly(HERE),)), lines)
     assert '<a href="#evidence-1">1</a>' in page
     assert 'id="evidence-1"' in page
     assert "stream 8 &lt;opened&gt;" in page

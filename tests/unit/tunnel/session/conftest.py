@@ -22,7 +22,7 @@ from tunnel.target import Target
 CLIENT: Address = ("192.0.2.1", 50_000)
 SERVER: Address = ("192.0.2.2", 4433)
 TARGET = Target.of("target.test", 80)
-TOKEN = b"token"
+TOKEN = b"unmistakable-7f3a"
 
 
 class Edge:
@@ -35,6 +35,7 @@ class Edge:
         self.received: dict[int, bytes] = {}
         self.endings: dict[int, tuple[events.Ending, Cause]] = {}
         self.takes_bytes = True
+        self.hands_over = True
         self.alive = True
         self.on_event: Callable[[events.Event], None] = lambda event: None
 
@@ -66,7 +67,8 @@ class Edge:
                 case events.Ended(stream, ending, cause):
                     assert stream not in self.endings, "a direction ended twice"
                     self.endings[stream] = (ending, cause)
-                    self.session.ended(stream, now)
+                    if self.hands_over:
+                        self.session.ended(stream, now)
                 case events.ConnectWanted():
                     assert isinstance(self.session, ClientSession)
                     self.session.connect(SERVER, now)

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from dataclasses import asdict
 
+import pytest
 from tests.sim.model_connection import Faults
-from tests.unit.tunnel.session.conftest import CLIENT, SERVER, TARGET, Edge, Pair
+from tests.unit.tunnel.session.conftest import CLIENT, SERVER, TARGET, TOKEN, Edge, Pair
 
 from tunnel.engine.settings import EngineLimits
 from tunnel.errors import Cause
@@ -55,7 +56,7 @@ def test_an_application_that_does_not_read(pair: Pair) -> None:
     pair.server.session.send(far, bytes(20_000), pair.world.now)
     pair.run(SessionSettings().stall_after_s - 0.5)
     assert told(pair.client) == told(pair.server) == []
-    pair.run(2)
+    pair.run(3)
     assert stalls(pair.client) == [WaitsFor.APPLICATION]
     pair.run(60)
     assert stalls(pair.client) == [WaitsFor.APPLICATION], "told once"
@@ -71,6 +72,28 @@ def test_what_made_progress_can_stall_again(pair: Pair) -> None:
         pair.client.session.delivered(stream, 1000, pair.world.now)
         pair.run(3)
     assert stalls(pair.client) == [WaitsFor.APPLICATION] * 2
+
+
+def test_what_moves_the_other_way_hides_nothing(pair: Pair) -> None:
+    """An upload goes on while its response is not read."""
+    pair.client.takes_bytes = False
+    stream, far = pair.open()
+    pair.server.session.send(far, bytes(1000), pair.world.now)
+    for _ in range(20):
+        pair.client.session.send(stream, bytes(1000), pair.world.now)
+        pair.run(0.5)
+    assert stalls(pair.client) == [WaitsFor.APPLICATION]
+    (state,) = told(pair.client, Why.STALLED)[0].streams
+    assert 4 < state.still_s < 8
+
+
+def test_both_halves_of_a_stream_can_stall(pair: Pair) -> None:
+    pair.client.takes_bytes = pair.server.hands_over = False
+    stream, far = pair.open()
+    pair.server.session.send(far, bytes(1000), pair.world.now)
+    pair.client.session.finish(stream, pair.world.now)
+    pair.run(20)
+    assert stalls(pair.client) == [WaitsFor.APPLICATION, WaitsFor.RECEIPT]
 
 
 def test_a_sender_without_credit(make_pair: MakePair) -> None:
@@ -130,6 +153,19 @@ def test_a_connection_that_ends_well_tells_nothing(pair: Pair) -> None:
     assert told(pair.client) == told(pair.server) == []
 
 
+def test_a_stranger_leaves_no_lines(make_pair: MakePair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its streams are nobody's, and would use up what others may log."""
+    pair = make_pair(settings=SessionSettings(hello_timeout_s=20))
+    session = pair.client.session
+    assert isinstance(session, ClientSession)
+    monkeypatch.setattr(session, "_tell", lambda *message: None)  # It never says HELLO.
+    session.open(TARGET, b"", pair.world.now, APPLICATION)
+    assert pair.run(5, lambda: pair.server.session.stream_count == 1)
+    assert pair.run(60, lambda: pair.server.session.ledger.connections[Cause.HELLO_TIMEOUT] > 0)
+    assert told(pair.server) == []
+    assert counted(pair.server) == {}
+
+
 def test_a_rescued_end(make_pair: MakePair) -> None:
     pair = make_pair(faults=Faults(lose_bare_fin=1.0))
     assert pair.run(5, lambda: pair.client.session.connection_count == 1)
@@ -161,7 +197,7 @@ def test_nothing_private_is_told(pair: Pair) -> None:
     pair.run(5)
     text = " ".join(str(asdict(event)) for edge in (pair.client, pair.server) for event in told(edge))
     assert text
-    assert not any(private in text for private in (str(TARGET.host), "secret", "token"))
+    assert not any(private in text for private in (str(TARGET.host), "secret", TOKEN.decode(), TOKEN.hex()))
 
 
 def test_a_ring_keeps_the_last_moments() -> None:

@@ -199,13 +199,10 @@ class Session(ABC):
         return self._engine.packets()
 
     def oldest_unconfirmed_end_at(self) -> float | None:
-        """When the oldest direction that waits for its DONE last moved, on the clock of `now`."""
-        waiting = [
-            stream.last_progress_at
-            for stream in list(self._streams.values())
-            if stream.send.state is SendState.FINISHED and stream.send.confirmed is None
-        ]
-        return min(waiting, default=None)
+        """When the oldest end that waits for its DONE was sent, on the clock of `now`."""
+        halves = [stream.send for stream in list(self._streams.values())]
+        waiting = (half for half in halves if half.state is SendState.FINISHED and half.confirmed is None)
+        return min((half.ended_at for half in waiting if half.ended_at is not None), default=None)
 
     def pending(self, now: float) -> Pending:
         """What has not ended, oldest first. A pure read; safe from any thread, like the counts above."""
@@ -240,6 +237,10 @@ class Session(ABC):
 
     @abstractmethod
     def _on_timer_of_role(self, kind: str, number: int) -> None: ...
+
+    def _is_heeded(self, connection: Connection) -> bool:
+        """Whether evidence is told of its streams. A server does not know who a stranger is."""
+        return True
 
     def _on_streams_available(self, connection: Connection) -> None:  # noqa: B027 -- only a client waits for streams.
         """The engine has streams again."""
@@ -670,7 +671,7 @@ class Session(ABC):
         states = [state_of(stream, self._now) for stream in streams]
         connection.streams.clear()
         lost = [state for stream, state in zip(streams, states, strict=True) if self._lose_stream(stream, why)]
-        if lost:
+        if lost and self._is_heeded(connection):
             self._tell_evidence(events.Why.LOST, why, lost, connection)
         self.ledger.connections[why] += 1
         down = events.ConnectionDown(connection.number, why, detail, len(lost), connection.was_up, connection.address)
@@ -809,15 +810,14 @@ class Session(ABC):
 
     def _look_for_stalls(self) -> None:
         """All streams of a connection that began to stand still between two looks are told of together."""
-        stalled: dict[int | None, list[Stream]] = {}
-        for stream in new_stalls(self._streams.values(), self.settings.stall_after_s, self._now):
-            stalled.setdefault(stream.connection, []).append(stream)
-        for number, streams in stalled.items():
+        stalled: dict[int | None, list[events.StreamState]] = {}
+        for stream, wait in new_stalls(self._streams.values(), self.settings.stall_after_s, self._now):
+            connection = self._connection_of(stream)
+            if connection is None or self._is_heeded(connection):
+                self.ledger.stalls[wait.waits_for] += 1
+                stalled.setdefault(stream.connection, []).append(state_of(stream, self._now, wait))
+        for number, states in stalled.items():
             connection = None if number is None else self._connections.get(number)
-            states = [state_of(stream, self._now) for stream in streams]
-            for state in states:
-                assert state.waits_for is not None, "else it does not stand still"
-                self.ledger.stalls[state.waits_for] += 1
             self._tell_evidence(events.Why.STALLED, Cause.NONE, states, connection)
         self._timers.set(("stalls", 0), self._now + _STALL_LOOK_S)
 

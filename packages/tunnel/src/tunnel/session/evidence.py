@@ -5,7 +5,8 @@ Rules:
 - Told are ids, counts and states. Never a target, a user or a byte of the payload.
 - `session` and `quic_stream` are the same on both sides, `application` is what the tester knows: together they lead
   from a transaction to the lines of both proxies.
-- A stall is told at its onset. After any progress the stream can stall again.
+- Each half is judged by itself: what moves the other way hides nothing.
+- A stall is told at its onset. A half that makes progress can stall again.
 """
 
 from collections import deque
@@ -13,7 +14,7 @@ from collections.abc import Iterable
 from enum import StrEnum, unique
 
 from tunnel.session.events import StreamState, WaitsFor
-from tunnel.session.stream import ReceiveState, SendState, Stream
+from tunnel.session.stream import ReceiveHalf, ReceiveState, SendHalf, SendState, Stream, Wait
 
 RING_MOMENTS = 64
 MOST_STREAMS = 32
@@ -61,32 +62,15 @@ class Ring:
         return tuple(_line(now, *moment) for moment in list(self._moments))
 
 
-def waits_for(stream: Stream) -> WaitsFor | None:
-    """None for a stream that owes nobody anything: it may be idle for as long as it likes."""
-    send, receive = stream.send, stream.receive
-    if stream.retired or stream.detached:
-        return None
-    if stream.head is not None or not stream.answered:
-        return WaitsFor.REPLY if stream.qid is not None else WaitsFor.CONNECTION
-    if receive.undelivered_bytes or receive.state is ReceiveState.ENDED:
-        return WaitsFor.APPLICATION
-    if receive.state is ReceiveState.OPEN and receive.end_offset is not None:
-        return WaitsFor.END
-    if send.state is SendState.OPEN and send.blocked:
-        return WaitsFor.CREDIT
-    if send.state is SendState.FINISHED and send.confirmed is None:
-        return WaitsFor.RECEIPT
-    return None
-
-
-def state_of(stream: Stream, now: float) -> StreamState:
-    """A pure read."""
+def state_of(stream: Stream, now: float, wait: Wait | None = None) -> StreamState:
+    """A pure read. With `wait` it is about that one, else about the first there is."""
+    waits = [found[0] for half in (stream.receive, stream.send) if (found := _waits(stream, half)) is not None]
     return StreamState(
         stream=stream.number,
         quic_stream=stream.qid,
         application=stream.application,
-        waits_for=waits_for(stream),
-        still_s=max(now - stream.last_progress_at, 0.0),
+        waits_for=wait.waits_for if wait is not None else waits[0] if waits else None,
+        still_s=max(now - (stream.last_progress_at if wait is None else wait.since), 0.0),
         sent=stream.send.state.value,
         sent_offset=stream.send.final_offset,
         received=stream.receive.state.value if stream.receive.ending is None else stream.receive.ending.value,
@@ -95,15 +79,48 @@ def state_of(stream: Stream, now: float) -> StreamState:
     )
 
 
-def new_stalls(streams: Iterable[Stream], after_s: float, now: float) -> list[Stream]:
-    """Those that have stood still for `after_s` since the last look, marked as told; what moved again is unmarked."""
+def new_stalls(streams: Iterable[Stream], after_s: float, now: float) -> list[tuple[Stream, Wait]]:
+    """Looks at every half: those that wait at the same place as `after_s` ago, and have not been told of."""
     found = []
     for stream in streams:
-        still = now - stream.last_progress_at >= after_s and waits_for(stream) is not None
-        if still and not stream.stall_told:
-            found.append(stream)
-        stream.stall_told = still
+        for half in (stream.receive, stream.send):
+            wait = half.wait = _still_waits(half.wait, _waits(stream, half), now)
+            if wait is not None and not wait.told and now - wait.since >= after_s:
+                wait.told = True
+                found.append((stream, wait))
     return found
+
+
+def _still_waits(before: Wait | None, found: tuple[WaitsFor, int] | None, now: float) -> Wait | None:
+    if found is None or before is None or found != (before.waits_for, before.reached):
+        return None if found is None else Wait(*found, since=now)
+    return before
+
+
+def _waits(stream: Stream, half: SendHalf | ReceiveHalf) -> tuple[WaitsFor, int] | None:
+    """What a half waits for, and how far it has come; None where it may be idle for as long as it likes."""
+    if stream.retired or stream.detached:
+        return None
+    if stream.head is not None or not stream.answered:
+        wanted = WaitsFor.REPLY if stream.qid is not None else WaitsFor.CONNECTION
+        return (wanted, 0) if half is stream.receive else None
+    return _waits_to_send(half) if isinstance(half, SendHalf) else _waits_to_receive(half)
+
+
+def _waits_to_receive(half: ReceiveHalf) -> tuple[WaitsFor, int] | None:
+    if half.undelivered_bytes or half.state is ReceiveState.ENDED:
+        return WaitsFor.APPLICATION, half.offset - half.undelivered_bytes
+    if half.state is ReceiveState.OPEN and half.end_offset is not None:
+        return WaitsFor.END, half.offset
+    return None
+
+
+def _waits_to_send(half: SendHalf) -> tuple[WaitsFor, int] | None:
+    if half.state is SendState.OPEN and half.blocked:
+        return WaitsFor.CREDIT, half.offset
+    if half.state is SendState.FINISHED and half.confirmed is None:
+        return WaitsFor.RECEIPT, half.offset
+    return None
 
 
 def _line(now: float, at: float, qid: int | None, what: What, number: int | None) -> str:

@@ -102,6 +102,9 @@ class ServerSession(Session):
         if self._draining:
             self._turn_away(connection)
 
+    def _is_heeded(self, connection: Connection) -> bool:
+        return connection.was_up
+
     def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None:
         if not isinstance(message, Hello) or connection.was_up:
             raise WireError(f"{type(message).__name__} is not expected")

@@ -14,7 +14,7 @@ Rules:
 from dataclasses import dataclass, field
 from enum import Enum, unique
 
-from tunnel.session.events import Ending
+from tunnel.session.events import Ending, WaitsFor
 from tunnel.session.ledger import REFUSED
 from tunnel.target import Target
 from tunnel.wire.codec import Decoder
@@ -46,6 +46,16 @@ class ReceiveState(Enum):
 
 
 @dataclass(slots=True)
+class Wait:
+    """What a half was found waiting for. It is the same wait while `reached` does not move."""
+
+    waits_for: WaitsFor
+    reached: int
+    since: float
+    told: bool = False
+
+
+@dataclass(slots=True)
 class SendHalf:
     """From our application's socket into the tunnel. Offsets are QUIC stream offsets."""
 
@@ -61,6 +71,8 @@ class SendHalf:
     ended_at: float | None = None
     end_open: bool = False
     """See `ledger.Half`."""
+    wait: Wait | None = None
+    """At the last look for stalls."""
 
     @property
     def final_offset(self) -> int:
@@ -83,6 +95,8 @@ class ReceiveHalf:
     ended_at: float | None = None
     end_open: bool = False
     """See `ledger.Half`."""
+    wait: Wait | None = None
+    """At the last look for stalls."""
 
 
 @dataclass(slots=True)
@@ -105,8 +119,6 @@ class Stream:
     """REPLY said yes: received at the client, sent by the server."""
     counted_half_closed: Direction | None = None
     """What the ledger's gauge counts it under."""
-    stall_told: bool = False
-    """It stood still at the last look."""
     application: str = ""
     """Client: the address of the SOCKS connection, as evidence names it."""
 
