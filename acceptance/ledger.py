@@ -26,6 +26,7 @@ sys.exit(main())
 """
 
 MISSING_WITHIN_S = 60.0
+RATE = "40"
 SECONDS = 40
 
 
@@ -54,7 +55,7 @@ def ledger_under_load(serving: Serving, *, until_missing: bool) -> tuple[int, st
     """Exit code and output of `loadgen ledger`, asked at the end of a load of close-delimited responses."""
     with tempfile.TemporaryDirectory() as reports:
         where = ["--proxy", f"socks5://{serving.proxy}", "--target", f"http://{serving.target}"]
-        what = ["--scenario", "close_delimited", "--rate", "5", "--duration", f"{SECONDS}s", "--log-format", "json"]
+        what = ["--scenario", "close_delimited", "--rate", RATE, "--duration", f"{SECONDS}s", "--log-format", "json"]
         command = [BIN / "loadgen", "soak", "--stack", "external", *where, *what, "--no-preflight", "--report", reports]
         load = subprocess.Popen(
             [*command, "--metrics-listen", "127.0.0.1:0"],

@@ -47,6 +47,7 @@ def of_tunnel(role: str) -> set[Series]:
         names = ("tunnel_bytes_total", "tunnel_half_closed_streams", "tunnel_buffered_bytes")
         found |= {one(name, role=role, direction=direction) for name in names}
         found |= {one("tunnel_ends_total", role=role, direction=direction, event=event) for event in EVENTS}
+        found |= {one("tunnel_ends_overdue", role=role, direction=direction, event=event) for event in EVENTS[:2]}
     found |= {one("tunnel_stalls_total", role=role, waits_for=waits_for) for waits_for in WaitsFor}
     return found | {one(f"tunnel_handshake_seconds_{what}", role=role) for what in ("count", "sum")}
 

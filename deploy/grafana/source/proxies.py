@@ -239,6 +239,15 @@ LEDGER = Section(
             },
         ),
         Panel(
+            "Ends that hang",
+            "Open for 5 s or longer, by what happened to them last. Received: this proxy has not forwarded them; "
+            "forwarded: the other proxy has not confirmed them. A reader that is slow shows here too.",
+            "short",
+            {
+                "{{role}} {{direction}} {{event}}": "sum by (role, direction, event) (tunnel_ends_overdue{})",
+            },
+        ),
+        Panel(
             "Age of the oldest unconfirmed end",
             "0 where none waits. Ordinary up to a round trip, or as long as a reader is slow; a straight climb is an "
             "end that hangs: /pending names its stream.",

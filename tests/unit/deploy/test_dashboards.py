@@ -27,6 +27,7 @@ from tunnel.engine.port import Packets
 from tunnel.metrics import SessionCollector, engine_info, handshake_histogram
 from tunnel.session.base import Session
 from tunnel.session.ledger import Ledger
+from tunnel.session.pending import overdue_of
 from tunnel.wire.messages import Direction
 
 DOCUMENTS = documents()
@@ -176,6 +177,7 @@ def proxy(role: str) -> list[tuple[str, dict[str, str]]]:
         stream_count=0,
         connection_stats=list,
         packets=Packets,
+        overdue_ends=lambda now: overdue_of([], 5.0, now),
         oldest_unconfirmed_end_at=lambda: None,
     )
     own.register(SessionCollector(cast(Session, session), role))

@@ -1,5 +1,6 @@
 """tunnel.metrics: what a scrape says of a session, series by series."""
 
+import itertools
 import time
 from typing import cast
 
@@ -11,6 +12,7 @@ from tunnel.errors import Cause
 from tunnel.metrics import STATS, SessionCollector, cause_labels, engine_info, handshake_histogram
 from tunnel.session.base import Session
 from tunnel.session.ledger import END_EVENTS, Ledger
+from tunnel.session.pending import OVERDUE_AT
 from tunnel.wire.messages import Direction
 
 UP, DOWN = Direction.CLIENT_TO_TARGET, Direction.TARGET_TO_CLIENT
@@ -22,6 +24,7 @@ class FakeSession:
         self.ledger = Ledger()
         self.connection_count = 0
         self.stream_count = 0
+        self.overdue: dict[tuple[Direction, str], int] = {}
         self.oldest_end_at: float | None = None
         self.stats: list[Stats] = []
         self.seen = Packets()
@@ -31,6 +34,9 @@ class FakeSession:
 
     def packets(self) -> Packets:
         return self.seen
+
+    def overdue_ends(self, now: float) -> dict[tuple[Direction, str], int]:
+        return dict.fromkeys(itertools.product(Direction, OVERDUE_AT), 0) | self.overdue
 
     def oldest_unconfirmed_end_at(self) -> float | None:
         return self.oldest_end_at
@@ -71,6 +77,7 @@ def test_everything_is_there_at_zero(scrape: Scrape) -> None:
         "tunnel_bytes_total",
         "tunnel_half_closed_streams",
         "tunnel_ends_total",
+        "tunnel_ends_overdue",
         "tunnel_oldest_unconfirmed_end_timestamp_seconds",
         "tunnel_buffered_bytes",
         "tunnel_flow_control_waits_total",
@@ -94,6 +101,7 @@ def test_each_series_says_its_own_thing(scrape: Scrape) -> None:
     ledger.bytes.update({UP: 9, DOWN: 10})
     ledger.half_closed.update({UP: 11, DOWN: 12})
     ledger.flow_control_waits = 13
+    session.overdue = {(UP, "received"): 24, (DOWN, "forwarded"): 25}
     for number, event in enumerate(END_EVENTS, start=14):
         ledger.ends[UP, event], ledger.ends[DOWN, event] = number, 10 * number
 
@@ -107,6 +115,10 @@ def test_each_series_says_its_own_thing(scrape: Scrape) -> None:
     assert [scrape("tunnel_bytes_total", direction=direction) for direction in directions] == [9, 10]
     assert [scrape("tunnel_half_closed_streams", direction=direction) for direction in directions] == [11, 12]
     assert scrape("tunnel_flow_control_waits_total") == 13
+    overdue = [
+        [scrape("tunnel_ends_overdue", direction=way, event=event) for event in OVERDUE_AT] for way in directions
+    ]
+    assert overdue == [[24, 0], [0, 25]]
     for number, event in enumerate(END_EVENTS, start=14):
         ends = [scrape("tunnel_ends_total", direction=direction, event=event) for direction in directions]
         assert ends == [number, 10 * number]

@@ -3,8 +3,7 @@
     loadgen ledger --metrics-of proxy-client=http://127.0.0.1:9101/metrics --metrics-of proxy-server=…
     loadgen ledger --prometheus http://127.0.0.1:9090 --over 10m
 
-While streams end, a count is ahead of the next one for a moment, and the programs are not read at the same instant. So
-an imbalance is what every look within `--settle` shows at the same hop; a ledger that balances says so at once.
+An imbalance is there in every look within `--settle`; a ledger that balances says so at once.
 
 Exit codes: 0 balanced, 1 an imbalance, 3 nothing to judge (nobody answers, or all have been restarted), 2 usage.
 """
@@ -15,10 +14,9 @@ import time
 from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Awaitable, Callable, Sequence
 
-from loadgen.ledger.books import Books
+from loadgen.ledger.books import Books, Imbalance
 from loadgen.ledger.reading import ReadError, of_programs, of_prometheus
 from loadgen.ledger.table import show
-from loadgen.measure.ledger import Imbalance
 from loadgen.soak.console import console
 from loadgen.soak.settings import seconds
 
@@ -27,8 +25,8 @@ SETTLE_S = 5.0
 _LOOK_EVERY_S = 0.5
 
 Read = Callable[[], Awaitable[Books]]
-Place = tuple[str, str, str]
-"""direction, hop, event: where an imbalance is."""
+Place = tuple[str, str]
+"""direction, hop: where an imbalance is."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -52,26 +50,26 @@ def main(argv: Sequence[str]) -> int:
     show(books, found, console())
     if not books.judged or books.silent:
         return EXIT_INCONCLUSIVE
-    return EXIT_IMBALANCE if any(one.is_open for one in found) else EXIT_BALANCED
+    return EXIT_IMBALANCE if found else EXIT_BALANCED
 
 
 async def settled(read: Read, settle_s: float) -> tuple[Books, tuple[Imbalance, ...]]:
-    """The last books, and of their imbalances those that every look has seen, or that are not open."""
+    """The last books, and their imbalances: those of the hops that every look has named, as far as there are any."""
     deadline = time.monotonic() + settle_s
     lasting: set[Place] | None = None
     while True:
         books = await read()
         found = books.imbalances()
-        now = {_place(one) for one in found if one.is_open}
-        lasting = now if lasting is None else lasting & now
+        named = {_place(one) for one in found}
+        lasting = named if lasting is None else lasting & named
         left_s = deadline - time.monotonic()
-        if left_s <= 0 or not lasting:
-            return books, tuple(one for one in found if not one.is_open or _place(one) in lasting)
+        if left_s <= 0 or not found:
+            return books, tuple(one for one in found if not lasting or _place(one) in lasting)
         await asyncio.sleep(min(_LOOK_EVERY_S, left_s))
 
 
 def _place(imbalance: Imbalance) -> Place:
-    return imbalance.direction, imbalance.hop, imbalance.from_event
+    return imbalance.direction, imbalance.hop
 
 
 def _parser() -> ArgumentParser:

@@ -2,7 +2,8 @@
 
 Rules
 - Counts are taken as they are. `increase()` extrapolates between scrapes, and a ledger of estimates proves nothing.
-- Over a time, what was there before is subtracted; a program that began within it is not judged.
+- Over a time, what was there before is subtracted. What a program has counted since a restart within it is not compared
+  with what others have counted.
 - Whoever does not answer is named: silence is no balance.
 """
 
@@ -12,16 +13,23 @@ import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from loadgen.ledger.books import Books
+from loadgen.ledger.books import CLIENT, GENERATOR, SERVER, Books
 from loadgen.measure.observe import ENDS, EVENTS
-from loadgen.measure.scrape import TIMEOUT_S, Labels, Scrape, open_url, scrape_all
+from loadgen.measure.scrape import TIMEOUT_S, Labels, open_url, scrape_all
 
+OVERDUE_ENDS = "tunnel_ends_overdue"
 TARGET_ENDS = "http_target_ends_total"
 OUTCOMES = "soak_transactions_total"
 STALLED = "soak_stalled_transactions"
 STARTED = "process_start_time_seconds"
+NAMES = (ENDS, OVERDUE_ENDS, TARGET_ENDS, OUTCOMES, STALLED)
 
-HOPS = {"client": "proxy-client", "server": "proxy-server"}
+SCRAPES_APART_S = 15.0
+"""A Prometheus has read one program at most so much later than another."""
+TOGETHER_S = 60.0
+"""Programs of a stack begin within this; one that began later has been restarted."""
+
+HOPS = {"client": CLIENT, "server": SERVER}
 """By the label `role`."""
 
 Series = Mapping[str, Mapping[Labels, float]]
@@ -34,49 +42,72 @@ class ReadError(Exception):
 
 async def of_programs(urls: Mapping[str, str]) -> Books:
     """Reads each program's metrics port, all at the same time."""
-    scrapes = await scrape_all(urls, only=(ENDS, TARGET_ENDS, OUTCOMES, STALLED))
+    scrapes = await scrape_all(urls, only=(*NAMES, STARTED))
     series: dict[str, dict[Labels, float]] = {}
-    for scrape in scrapes.values():
-        for name in (ENDS, TARGET_ENDS, OUTCOMES, STALLED) if scrape else ():
-            _add(series.setdefault(name, {}), _series(scrape, name))
-    return books(series, silent=tuple(name for name, scrape in scrapes.items() if scrape is None))
+    began: dict[str, float] = {}
+    for program, scrape in scrapes.items():
+        if scrape is not None:
+            began[program] = scrape.value(STARTED) or 0.0
+            for name in NAMES:
+                _add(series.setdefault(name, {}), scrape.series(name).items())
+    silent = tuple(program for program, scrape in scrapes.items() if scrape is None)
+    return books(series, restarted=began_anew(began), silent=silent)
 
 
 def of_prometheus(base: str, over_s: float | None = None) -> Books:
     """Asks a Prometheus: since the programs began, or over the last seconds. Raises ReadError."""
     now = time.time()
-    names = (ENDS, TARGET_ENDS, OUTCOMES, STALLED)
-    series = {name: _query(base, name, now) for name in names}
+    series = {name: _query(base, name, now) for name in NAMES}
+    began: dict[str, float] = {}
+    for labels, at in _query(base, STARTED, now).items():
+        job = dict(labels).get("job", "")
+        began[job] = max(at, began.get(job, 0.0))
+    unsure = max(books(series).passed - books({ENDS: _query(base, ENDS, now - SCRAPES_APART_S)}).passed, 0)
     if over_s is None:
-        return books(series)
+        return books(series, restarted=began_anew(began), unsure=unsure)
     for name in (ENDS, TARGET_ENDS, OUTCOMES):
         for labels, value in _query(base, name, now - over_s).items():
-            if labels in series[name]:
+            if series[name].get(labels, 0.0) >= value:  # Else it began anew, and all it has is of this time.
                 series[name][labels] -= value
-    began = _query(base, STARTED, now)
-    young = frozenset(dict(labels).get("job", "") for labels, at in began.items() if at > now - over_s)
-    return books(series, restarted=young)
+    return books(series, restarted=began_anew(began, now - over_s), unsure=unsure)
 
 
-def books(series: Series, restarted: frozenset[str] = frozenset(), silent: tuple[str, ...] = ()) -> Books:
+def books(
+    series: Series, restarted: frozenset[str] = frozenset(), silent: tuple[str, ...] = (), unsure: int = 0
+) -> Books:
     """Sums over instances."""
-    ends: dict[str, dict[str, dict[str, int]]] = {}
-    for labels, value in series.get(ENDS, {}).items():
-        of = dict(labels)
-        directions = ends.setdefault(HOPS.get(of["role"], of["role"]), {})
-        events = directions.setdefault(of["direction"], dict.fromkeys(EVENTS, 0))
-        if of["event"] in events:
-            events[of["event"]] += round(value)
     target = {"received": 0, "sent": 0}
     for labels, value in series.get(TARGET_ENDS, {}).items():
         target[dict(labels)["event"]] += round(value)
     return Books(
-        ends,
+        _by_hop(series.get(ENDS, {})),
+        _by_hop(series.get(OVERDUE_ENDS, {})),
         target=target if series.get(TARGET_ENDS) else None,
         missed=_missed(series),
-        restarted=restarted & frozenset(HOPS.values()),
+        restarted=restarted,
         silent=silent,
+        unsure=unsure,
     )
+
+
+def _by_hop(samples: Mapping[Labels, float]) -> dict[str, dict[str, dict[str, int]]]:
+    hops: dict[str, dict[str, dict[str, int]]] = {}
+    for labels, value in samples.items():
+        of = dict(labels)
+        directions = hops.setdefault(HOPS.get(of["role"], of["role"]), {})
+        events = directions.setdefault(of["direction"], dict.fromkeys(EVENTS, 0))
+        if of["event"] in events:
+            events[of["event"]] += round(value)
+    return hops
+
+
+def began_anew(began: Mapping[str, float], since: float | None = None) -> frozenset[str]:
+    """Programs that began after `since`; without it, later than those of their stack. The generator may come any time:
+    it only counts what it misses."""
+    if since is None:
+        others = [at for program, at in began.items() if program != GENERATOR]
+        since = max(min(others, default=0.0) + TOGETHER_S, began.get(GENERATOR, 0.0))
+    return frozenset(program for program, at in began.items() if at > since)
 
 
 def _missed(series: Series) -> int | None:
@@ -93,10 +124,6 @@ def _sum(samples: Mapping[Labels, float], **wanted: str) -> int:
 def _add(samples: dict[Labels, float], more: Iterable[tuple[Labels, float]]) -> None:
     for labels, value in more:
         samples[labels] = samples.get(labels, 0.0) + value
-
-
-def _series(scrape: Scrape | None, name: str) -> Iterable[tuple[Labels, float]]:
-    return scrape.series(name).items() if scrape else ()
 
 
 def _query(base: str, expression: str, at: float) -> dict[Labels, float]:

@@ -105,6 +105,16 @@ class SessionCollector(Collector):
         for (direction, event), count in self._session.ledger.ends.items():
             ends.add_metric([self._role, direction.label, event], count)
         yield ends
+        overdue = _gauge(
+            "tunnel_ends_overdue",
+            "Ends that have stood for 5 s or longer, by what happened to them last: received, or forwarded too",
+            "role",
+            "direction",
+            "event",
+        )
+        for (direction, event), count in self._session.overdue_ends(time.monotonic()).items():
+            overdue.add_metric([self._role, direction.label, event], count)
+        yield overdue
         oldest = _gauge(
             "tunnel_oldest_unconfirmed_end_timestamp_seconds",
             "When the oldest end that waits for its DONE was sent; 0 where none waits",

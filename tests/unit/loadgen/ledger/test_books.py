@@ -35,36 +35,45 @@ def books(server: dict[str, int], client: dict[str, int], **rest: Any) -> Books:
     return Books(ends, **known | rest)
 
 
+def hanging(direction: str, **proxies: tuple[int, int]) -> Books:
+    """By proxy: ends that hang there after they were received, and after they were forwarded."""
+    said = {
+        f"proxy-{side}": {direction: {"received": received, "forwarded": forwarded}}
+        for side, (received, forwarded) in proxies.items()
+    }
+    return Books(books(count(10), count(10)).ends, said)
+
+
 def hops(found: Books) -> list[str]:
-    return [imbalance.hop for imbalance in found.imbalances() if imbalance.is_open]
+    return [imbalance.hop for imbalance in found.imbalances()]
 
 
 def test_all_is_well() -> None:
     assert hops(books(count(10), count(10))) == []
 
 
+@pytest.mark.parametrize(("direction", "sender", "receiver"), [(DOWN, "server", "client"), (UP, "client", "server")])
+def test_an_end_hangs_where_it_came_last(direction: str, sender: str, receiver: str) -> None:
+    here, there = f"proxy-{sender}", f"proxy-{receiver}"
+    assert hops(hanging(direction, **{sender: (2, 0)})) == [here]
+    assert hops(hanging(direction, **{sender: (0, 2)})) == [f"{here} -> {there}"]
+    assert hops(hanging(direction, **{sender: (0, 2), receiver: (2, 0)})) == [there]
+    assert hops(hanging(direction, **{sender: (0, 2), receiver: (0, 2)})) == [there]
+    assert hops(hanging(direction, **{sender: (0, 3), receiver: (2, 0)})) == [f"{here} -> {there}", there]
+
+
+def test_what_is_on_its_way_is_no_imbalance() -> None:
+    """The counts of a moment, with the client read before the server and after it."""
+    assert hops(books(count(10, 9, 8), count(7, 6, 5))) == []
+    assert hops(books(count(10, 9, 8), count(12, 11, 10))) == []
+
+
 def test_ends_that_the_server_never_read() -> None:
     assert hops(books(count(7), count(7), missed=3)) == ["http-target -> proxy-server"]
 
 
-def test_ends_that_the_server_read_and_kept() -> None:
-    assert hops(books(count(10, 7), count(7), missed=3)) == ["proxy-server"]
-
-
-def test_ends_that_were_lost_between_the_proxies() -> None:
-    assert hops(books(count(10, 10, 7), count(7), missed=3)) == ["proxy-server -> proxy-client"]
-
-
-def test_ends_that_the_client_kept() -> None:
-    assert hops(books(count(10, 10, 7), count(10, 7), missed=3)) == ["proxy-client"]
-
-
-def test_ends_that_the_client_says_it_handed_over() -> None:
-    assert hops(books(count(10), count(10), missed=3)) == ["proxy-client -> application"]
-
-
-def test_applications_that_have_left_do_not_hide_the_hop() -> None:
-    """Then every proxy has given its streams up, and nothing is open."""
+def test_ends_that_were_given_up_later() -> None:
+    """Their applications have left, and nothing hangs any more."""
     kept_by_client = books(count(10, 10, 7, abandoned=3), count(10, 7, abandoned=3), missed=3)
     kept_by_server = books(count(10, 7, abandoned=3), count(7), missed=3)
     lost_between = books(count(10, 10, 7, abandoned=3), count(7), missed=3)
@@ -73,14 +82,46 @@ def test_applications_that_have_left_do_not_hide_the_hop() -> None:
     assert hops(lost_between) == ["proxy-server -> proxy-client"]
 
 
-def test_an_application_that_misses_nothing_blames_nobody() -> None:
+def test_ends_that_the_client_says_it_handed_over() -> None:
+    assert hops(books(count(10), count(10), missed=3)) == ["proxy-client -> application"]
+
+
+def test_two_hops_that_could_be_it_are_both_named() -> None:
     """A target may send ends that nobody reads any more: their applications have left."""
+    found = books(count(7), count(7, 4), missed=3)
+    assert hops(found) == ["http-target -> proxy-server", "proxy-client"]
+    assert all("perhaps" in imbalance.text for imbalance in found.imbalances())
+
+
+def test_two_hops_that_lose_a_part_each_are_both_named() -> None:
+    assert hops(books(count(8), count(8, 7), missed=3)) == ["http-target -> proxy-server", "proxy-client"]
+
+
+def test_between_programs_that_are_read_at_different_times_nothing_is_sure() -> None:
+    """Within one it is."""
+    between = ["http-target -> proxy-server", "proxy-server -> proxy-client"]
+    assert hops(books(count(10), count(10), missed=3, unsure=5)) == between
+    assert hops(books(count(10, 7), count(7), missed=3, unsure=5)) == [between[0], "proxy-server", between[1]]
+
+
+def test_an_application_that_misses_nothing_blames_nobody() -> None:
     assert hops(books(count(7), count(7), missed=0)) == []
     assert hops(books(count(7), count(7), missed=None)) == []
 
 
-def test_who_was_restarted_is_not_judged() -> None:
-    assert hops(books(count(3), count(10), missed=3, restarted=frozenset({"proxy-server"}))) == []
+def test_who_was_restarted_is_not_compared() -> None:
+    assert hops(books(count(3), count(10, 7), missed=3, restarted=frozenset({"proxy-server"}))) == ["proxy-client"]
+    assert hops(books(count(7), count(7, 4), missed=3, restarted=frozenset({"http-target"}))) == ["proxy-client"]
+    assert hops(books(count(7), count(7), missed=3, restarted=frozenset({"loadgen"}))) == []
+
+
+def test_who_began_later_has_been_restarted() -> None:
+    """The generator may come any time."""
+    began = {"proxy-server": 1000.0, "http-target": 1010.0, "proxy-client": 5000.0}
+    assert reading.began_anew(began | {"loadgen": 1020.0}) == {"proxy-client"}
+    assert reading.began_anew(began | {"loadgen": 900.0}) == {"proxy-client"}
+    assert reading.began_anew(began | {"loadgen": 6000.0}) == set()
+    assert reading.began_anew(began | {"loadgen": 900.0}, since=1005.0) == {"http-target", "proxy-client"}
 
 
 def test_sums_over_instances() -> None:
@@ -104,32 +145,36 @@ def test_misses_are_ends_that_did_not_come_and_those_that_are_waited_for() -> No
     assert reading.books({reading.OUTCOMES: outcomes, reading.STALLED: stalled}).missed == 7
 
 
-async def test_what_is_on_its_way_is_waited_for() -> None:
-    answers = [books(count(10, 10, 9), count(10, 9)), books(count(10), count(10))]
+def looks(*answers: Books) -> command.Read:
+    """One after the other, and the last one from then on."""
+    left = list(answers)
 
     async def read() -> Books:
-        return answers.pop(0)
+        return left.pop(0) if len(left) > 1 else left[0]
 
-    assert (await command.settled(read, 5.0))[1] == ()
-    assert answers == []
+    return read
+
+
+async def test_a_look_without_an_imbalance_is_enough() -> None:
+    found = await command.settled(looks(hanging(DOWN, client=(1, 0)), hanging(DOWN), hanging(DOWN, client=(1, 0))), 5.0)
+    assert found[1] == ()
 
 
 async def test_only_what_every_look_has_seen_is_told() -> None:
-    """Beside an end that is kept for good, others are on their way between two proxies."""
-    answers = [books(count(10, 10, 8), count(9, 8)), books(count(20, 20, 19), count(20, 19))]
-
-    async def read() -> Books:
-        return answers.pop(0) if len(answers) > 1 else answers[0]
-
-    _, found = await command.settled(read, 0.1)
+    _, found = await command.settled(
+        looks(hanging(DOWN, server=(1, 0), client=(2, 0)), hanging(DOWN, client=(1, 0))), 0.1
+    )
     assert [one.hop for one in found] == ["proxy-client"]
 
 
-async def test_what_stays_is_told() -> None:
-    async def read() -> Books:
-        return books(count(10, 10, 9), count(10, 9))
+async def test_what_every_look_names_otherwise_is_an_imbalance_too() -> None:
+    first, then = books(count(7), count(7), missed=3), books(count(10, 7), count(7), missed=3)
+    _, found = await command.settled(looks(first, then), 0.1)
+    assert [one.hop for one in found] == ["proxy-server"]
 
-    _, found = await command.settled(read, 0.0)
+
+async def test_what_stays_is_told() -> None:
+    _, found = await command.settled(looks(hanging(DOWN, client=(1, 0))), 0.0)
     assert [one.hop for one in found] == ["proxy-client"]
 
 
@@ -137,9 +182,9 @@ def test_every_hop_has_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     seen = books(count(10), count(10), missed=3, silent=("link",))
     show(seen, seen.imbalances(), Console(width=120))
     lines = capsys.readouterr().out.splitlines()
-    hops = [line.split("  ")[1].strip() for line in lines if line.startswith("  ")]
+    named = [line.split("  ")[1].strip() for line in lines if line.startswith("  ")]
     down = ["http-target", "proxy-server", "proxy-client", "application: 3 missed"]
-    assert hops == ["proxy-client", "proxy-server", "http-target", *down]
+    assert named == ["proxy-client", "proxy-server", "http-target", *down]
     assert "link does not answer" in lines
     assert lines[-1].startswith("IMBALANCE at proxy-client -> application: 3 ends of stream were handed over")
 

@@ -160,5 +160,5 @@ def test_the_end_of_a_replayed_request_counts_once(pair: Pair, lost: bool) -> No
     assert pair.run(5, lambda: replayed.replayed)
     if lost:
         pair.server.alive = False
-    assert pair.run(30, lambda: not replayed.send.end_open)
+    assert pair.run(30, lambda: replayed.send.end_open_at is None)
     assert ends(pair.client, UP) == (ABANDONED if lost else CONFIRMED)

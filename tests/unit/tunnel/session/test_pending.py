@@ -10,6 +10,7 @@ from tests.unit.tunnel.session.conftest import CLIENT, SERVER, TARGET, Edge, Pai
 from tunnel.errors import Cause
 from tunnel.session.client import ClientSession
 from tunnel.session.pending import MOST_LISTED
+from tunnel.session.settings import SessionSettings
 
 UP, DOWN = "client_to_target", "target_to_client"
 
@@ -77,6 +78,29 @@ def test_an_end_that_nobody_takes_is_listed_at_both_sides(pair: Pair) -> None:
     ended(stream, pair.world.now)
     pair.run(1)
     assert states(pair.client) == states(pair.server) == {UP: "open"}
+
+
+def overdue(edge: Edge) -> dict[tuple[str, str], int]:
+    found = edge.session.overdue_ends(edge.world.now)
+    assert len(found) == 4
+    return {(direction.label, event): count for (direction, event), count in found.items() if count}
+
+
+def test_an_end_that_hangs_is_overdue_where_it_came_last(pair: Pair) -> None:
+    """Two ends: one that the client keeps, one that the server has not forwarded."""
+    pair.client.hands_over = False
+    (_, kept), (_, behind_bytes) = pair.open(), pair.open()
+    pair.server.session.finish(kept, pair.world.now)
+    pair.server.session.end_read(behind_bytes)
+    pair.run(SessionSettings().stall_after_s - 0.5)
+    assert overdue(pair.client) == overdue(pair.server) == {}
+    pair.run(1)
+    assert overdue(pair.client) == {(DOWN, "received"): 1}
+    assert overdue(pair.server) == {(DOWN, "received"): 1, (DOWN, "forwarded"): 1}
+    pair.server.session.reset(behind_bytes, Cause.CANCELLED, pair.world.now)
+    pair.server.session.close(Cause.SHUTTING_DOWN, pair.world.now)
+    pair.run(5)
+    assert overdue(pair.server) == {}
 
 
 def test_a_reset_that_is_not_confirmed(pair: Pair) -> None:

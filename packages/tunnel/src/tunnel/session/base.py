@@ -21,7 +21,7 @@ from tunnel.session.events import Ending, Event
 from tunnel.session.evidence import MOST_STREAMS, What, new_stalls, state_of
 from tunnel.session.ledger import Ledger
 from tunnel.session.liveness import Liveness, Verdict
-from tunnel.session.pending import Pending, pending_of
+from tunnel.session.pending import Pending, overdue_of, pending_of
 from tunnel.session.settings import SessionSettings
 from tunnel.session.stream import OUTCOMES, ReceiveHalf, ReceiveState, SendHalf, SendState, Stream
 from tunnel.session.timers import Timers
@@ -126,7 +126,7 @@ class Session(ABC):
         """The socket's EOF was read. `finish` follows when all that came before it was taken by `send`."""
         found = self._streams.get(stream)
         if found is not None and found.send.state is SendState.OPEN:
-            self.ledger.end_received(found.send)
+            self.ledger.end_received(found.send, self._now)
 
     def finish(self, stream: int, now: float) -> None:
         """The socket's EOF: FIN behind what was sent. Never waits."""
@@ -134,7 +134,7 @@ class Session(ABC):
         if found is None or found.send.state is not SendState.OPEN:
             return
         self._now = now
-        self.ledger.end_received(found.send)
+        self.ledger.end_received(found.send, self._now)
         self.ledger.end_forwarded(found.send)
         self._leave(found, SendState.FINISHED)
         self._flush(found)
@@ -203,6 +203,10 @@ class Session(ABC):
         halves = [stream.send for stream in list(self._streams.values())]
         waiting = (half for half in halves if half.state is SendState.FINISHED and half.confirmed is None)
         return min((half.ended_at for half in waiting if half.ended_at is not None), default=None)
+
+    def overdue_ends(self, now: float) -> dict[tuple[Direction, str], int]:
+        """Ends that have stood for `stall_after_s`, by what happened to them last: `received` or `forwarded`."""
+        return overdue_of(list(self._streams.values()), self.settings.stall_after_s, now)
 
     def pending(self, now: float) -> Pending:
         """What has not ended, oldest first. A pure read; safe from any thread, like the counts above."""
@@ -422,7 +426,7 @@ class Session(ABC):
         self._half_ended(stream)
         self._note(stream, What.RECEIVED if ending is Ending.EOF else What.RESET_RECEIVED, half.offset)
         if ending is Ending.EOF and not stream.refused:
-            self.ledger.end_received(half)
+            self.ledger.end_received(half, self._now)
         if stream.detached:
             self._receipt(stream)
             self._retire_if_done(stream)

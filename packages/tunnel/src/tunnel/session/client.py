@@ -377,8 +377,8 @@ class ClientSession(Session):
         for kind in ("reply", "end", "rescue"):
             self._timers.cancel((kind, stream.number))
         old = stream.send
-        stream.send = SendHalf(old.direction, old.state, ended_at=old.ended_at, end_open=old.end_open)
-        old.end_open = False  # The application's end goes along; what stays behind owes nobody anything.
+        stream.send = SendHalf(old.direction, old.state, ended_at=old.ended_at, end_open_at=old.end_open_at)
+        old.end_open_at = None  # The application's end goes along; what stays behind owes nobody anything.
         stream.receive = ReceiveHalf(stream.receive.direction)
         stream.connection, stream.qid, stream.head = None, None, Decoder()
         self._timers.set(("open", stream.number), stream.open_deadline)

@@ -26,8 +26,8 @@ class Half(Protocol):
     """One direction of a stream, as far as the FIN ledger is concerned."""
 
     direction: Direction
-    end_open: bool
-    """Its end was received, and is neither confirmed nor abandoned yet."""
+    end_open_at: float | None
+    """When its end was received; None while there is none, and once it is confirmed or abandoned."""
 
 
 class Ledger:
@@ -47,10 +47,10 @@ class Ledger:
         """Streams that began to stand still, by what they wait for."""
         self.pings_answered = 0
 
-    def end_received(self, half: Half) -> None:
+    def end_received(self, half: Half, now: float) -> None:
         """Once for each end, however often it is said before the end is confirmed."""
-        if not half.end_open:
-            half.end_open = True
+        if half.end_open_at is None:
+            half.end_open_at = now
             self.ends[half.direction, "received"] += 1
 
     def end_forwarded(self, half: Half) -> None:
@@ -60,11 +60,11 @@ class Ledger:
         self.ends[half.direction, "rescued"] += 1
 
     def end_confirmed(self, half: Half) -> None:
-        half.end_open = False
+        half.end_open_at = None
         self.ends[half.direction, "confirmed"] += 1
 
     def half_over(self, half: Half) -> None:
         """The stream leaves the tables: nobody will say anything about this direction any more."""
-        if half.end_open:
-            half.end_open = False
+        if half.end_open_at is not None:
+            half.end_open_at = None
             self.ends[half.direction, "abandoned"] += 1

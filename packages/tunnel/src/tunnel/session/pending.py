@@ -9,10 +9,11 @@ Rules:
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tunnel.session.stream import ReceiveHalf, ReceiveState, SendHalf, Stream
+from tunnel.session.stream import ReceiveHalf, ReceiveState, SendHalf, SendState, Stream
 from tunnel.wire.messages import Direction
 
 MOST_LISTED = 100
+OVERDUE_AT = ("received", "forwarded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,22 @@ def pending_of(streams: Sequence[Stream], now: float) -> Pending:
                 if len(listed) < MOST_LISTED:
                     listed.append(_look(stream, half, now))
     return Pending(count, tuple(listed))
+
+
+def overdue_of(streams: Sequence[Stream], after_s: float, now: float) -> dict[tuple[Direction, str], int]:
+    """How many ends are open since `after_s` or longer, by direction and the last event of the FIN ledger."""
+    found = {(direction, event): 0 for direction in Direction for event in OVERDUE_AT}
+    for stream in streams:
+        for half in (stream.send, stream.receive):
+            at = half.end_open_at
+            if at is not None and now - at >= after_s:
+                found[half.direction, _last_event(half)] += 1
+    return found
+
+
+def _last_event(half: SendHalf | ReceiveHalf) -> str:
+    forwarded = SendState.FINISHED if isinstance(half, SendHalf) else ReceiveState.RECEIPTED
+    return "forwarded" if half.state is forwarded else "received"
 
 
 def _is_over(half: SendHalf | ReceiveHalf) -> bool:

@@ -69,7 +69,7 @@ class SendHalf:
     confirmed: Outcome | None = None
     """What the peer's DONE said."""
     ended_at: float | None = None
-    end_open: bool = False
+    end_open_at: float | None = None
     """See `ledger.Half`."""
     wait: Wait | None = None
     """At the last look for stalls."""
@@ -93,7 +93,7 @@ class ReceiveHalf:
     end_offset: int | None = None
     """Where END says that the direction ends."""
     ended_at: float | None = None
-    end_open: bool = False
+    end_open_at: float | None = None
     """See `ledger.Half`."""
     wait: Wait | None = None
     """At the last look for stalls."""
