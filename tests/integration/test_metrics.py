@@ -341,7 +341,8 @@ async def test_f21_scrapes_while_streams_come_and_go(tunnel: Tunnel, target: Tar
         while scraping:
             for program in (tunnel.client, tunnel.server):
                 generate_latest(program._registry)
-                assert program._pending()
+                assert program._pending({})
+                program._evidence({"application": "127.0.0.1:1"})
             scrapes += 1
         return scrapes
 

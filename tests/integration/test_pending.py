@@ -9,6 +9,7 @@ import pytest
 from tests.integration.conftest import PATIENCE_S, Log, Target, Tunnel, eventually, reset
 
 from loadgen.measure.drain import watch_gauges
+from loadgen.measure.inquiry import Inquiry
 
 UP, DOWN = "client_to_target", "target_to_client"
 PROGRAMS = ("proxy-server", "proxy-client")
@@ -107,3 +108,24 @@ async def test_loadgen_names_what_did_not_end(tunnel: Tunnel, target: Target, po
     reset(writer)
     await tunnel.quiet()
     assert (await watch_gauges(metrics, within_s=PATIENCE_S)).pending == ()
+
+
+async def test_a_stalled_transaction_leads_to_the_log_lines_of_both(
+    tunnel: Tunnel, target: Target, ports: dict[str, str], log: Log
+) -> None:
+    """To both proxies its stream is idle, so neither tells of it unasked."""
+    writers = [(await tunnel.connect(target.address))[1] for _ in range(2)]
+    inquiry = Inquiry({program: f"http://{address}/metrics" for program, address in ports.items()})
+    host, port = writers[1].get_extra_info("sockname")
+    inquiry.about(f"{host}:{port}")
+    await inquiry.over()
+    asked = [line for line in log if line["event"] == "evidence"]
+    assert [line["why"] for line in asked] == ["asked"] * 2
+    (at_client,), (at_server,) = (line["streams"] for line in asked)
+    assert at_client["application"] == f"{host}:{port}"
+    assert "application" not in at_server
+    assert at_client["quic_stream"] == at_server["quic_stream"]
+    assert asked[0]["session"] == asked[1]["session"] != ""
+    for writer in writers:
+        writer.close()
+    await tunnel.quiet()

@@ -60,18 +60,18 @@ async def test_metrics(server: MetricsServer) -> None:
 
 
 async def test_other_paths(server: MetricsServer) -> None:
-    assert await get(server, "/") == (404, "there is /metrics, /healthz and /readyz\n")
+    assert await get(server, "/") == (404, "there is /metrics, /healthz, /readyz\n")
 
 
 async def test_pending_is_asked_anew_each_time() -> None:
     streams: list[dict[str, object]] = [{"stream": 7, "direction": "client_to_target", "age_s": 1.5}]
     program = {"count": 1, "streams": streams}
-    with MetricsServer(ANY_PORT, registry(), lambda: None, pending=lambda: program) as server:
+    with MetricsServer(ANY_PORT, registry(), lambda: None, documents={"/pending": lambda query: program}) as server:
         status, text = await get(server, "/pending")
         assert (status, json.loads(text)) == (200, program)
         streams.clear()
         assert json.loads((await get(server, "/pending"))[1])["streams"] == []
-        assert await get(server, "/other") == (404, "there is /metrics, /healthz and /readyz, and /pending\n")
+        assert await get(server, "/other") == (404, "there is /metrics, /healthz, /readyz, /pending\n")
 
 
 async def test_pending_of_a_program_that_has_none(server: MetricsServer) -> None:
@@ -80,7 +80,9 @@ async def test_pending_of_a_program_that_has_none(server: MetricsServer) -> None
 
 async def test_pending_is_answered_when_the_loop_hangs() -> None:
     """That is when it is asked: by a thread, and not by way of the loop."""
-    with MetricsServer(ANY_PORT, registry(), lambda: None, pending=lambda: {"count": 0}) as server:
+    with MetricsServer(
+        ANY_PORT, registry(), lambda: None, documents={"/pending": lambda query: {"count": 0}}
+    ) as server:
         answers: list[bytes] = []
 
         def ask() -> None:

@@ -24,6 +24,7 @@ from loadgen.load import schedule
 from loadgen.load.generator import Generator
 from loadgen.measure.anomalies import Anomalies
 from loadgen.measure.drain import Drain, watch_gauges
+from loadgen.measure.inquiry import Inquiry
 from loadgen.measure.metrics import SoakMetrics
 from loadgen.measure.sampler import Sampler, stop
 from loadgen.measure.tally import Tally
@@ -89,7 +90,14 @@ class SoakRun:
         route = Route(stack.proxy, stack.target, stack.server_first, self._settings.credentials())
         found = await self._look_ahead(route)
         with Anomalies(self._directory / "anomalies.jsonl") as anomalies:
-            tally = Tally(tuple(self._mix.scenarios), self._metrics, anomalies, duration_s=self._duration_s)
+            inquiry = Inquiry(stack.metrics)
+            tally = Tally(
+                tuple(self._mix.scenarios),
+                self._metrics,
+                anomalies,
+                duration_s=self._duration_s,
+                inquire=inquiry.about,
+            )
             watchdog = Watchdog(tally.loop_lag)
             shown = asyncio.create_task(Progress(tally, self._duration_s, lambda: self.state).show())
             try:
@@ -97,6 +105,7 @@ class SoakRun:
             finally:
                 watchdog.stop()
                 await stop(shown)
+                await inquiry.over()
 
     async def _look_ahead(self, route: Route) -> Preflight:
         """What the proxy does not support goes out of the mix."""

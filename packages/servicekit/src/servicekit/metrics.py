@@ -1,10 +1,10 @@
-"""The metrics port: /metrics for Prometheus, /healthz and /readyz for whoever restarts or waits, /pending for whoever
-asks what is still open.
+"""The metrics port: /metrics for Prometheus, /healthz and /readyz for whoever restarts or waits, and documents of the
+program's own.
 
 Rules:
 - It is served by threads of its own, so that it answers when the event loop does not; that is when it is needed most.
 - /healthz is 200 while the event loop beats: 503 once the last beat is 5 s old. /readyz is 200 when the
-  program can do its work, else 503 with the reason. /pending is a JSON document, where the program has one to give.
+  program can do its work, else 503 with the reason. A document is JSON; what does not exist is 404.
 - A client of this port can hold a thread for 5 s, no longer.
 """
 
@@ -17,6 +17,7 @@ from socketserver import ThreadingMixIn
 from threading import Thread
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import (
@@ -52,6 +53,10 @@ def registry() -> CollectorRegistry:
     PlatformCollector(registry=fresh)
     GCCollector(registry=fresh)
     return fresh
+
+
+Document = Callable[[Mapping[str, str]], Mapping[str, Any] | None]
+"""What a path of the program's own answers to a query, as JSON will have it; None where there is no such thing."""
 
 
 class LoopBeat:
@@ -96,13 +101,13 @@ class MetricsServer:
         registry: CollectorRegistry,
         ready: Callable[[], str | None],
         beat: LoopBeat | None = None,
-        pending: Callable[[], Mapping[str, Any]] | None = None,
+        documents: Mapping[str, Document] | None = None,
     ) -> None:
-        """`ready` gives None, or the reason why the program is not ready; `pending` what is still open, as JSON will
-        have it. Both are called in other threads."""
+        """`ready` gives None, or the reason why the program is not ready; `documents` by path. All are called in other
+        threads."""
         self._wanted = address
         self._ready = ready
-        self._pending = pending
+        self._documents = documents or {}
         self._beat = beat or LoopBeat()
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._server: _Server | None = None
@@ -151,14 +156,15 @@ class MetricsServer:
                 return _text(start_response, problem, "healthy")
             case "/readyz":
                 return _text(start_response, self._ready(), "ready")
-            case "/pending" if self._pending is not None:
-                document = json.dumps(self._pending())
-                start_response("200 OK", [("Content-Type", "application/json")])
-                return [f"{document}\n".encode()]
+            case path if (document := self._documents.get(path)) is not None:
+                found = document(dict(parse_qsl(environ["QUERY_STRING"])))
+                status = "404 Not Found" if found is None else "200 OK"
+                start_response(status, [("Content-Type", "application/json")])
+                return [f"{json.dumps(found)}\n".encode()]
             case _:
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
-                also = b"" if self._pending is None else b", and /pending"
-                return [b"there is /metrics, /healthz and /readyz" + also + b"\n"]
+                paths = ", ".join(("/metrics", "/healthz", "/readyz", *self._documents))
+                return [f"there is {paths}\n".encode()]
 
 
 def _text(start_response: "StartResponse", problem: str | None, well: str) -> list[bytes]:

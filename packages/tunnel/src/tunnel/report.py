@@ -8,7 +8,7 @@ Rules:
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Final, assert_never
 
@@ -16,6 +16,7 @@ from tunnel.engine.port import Address
 from tunnel.errors import Cause
 from tunnel.net.driver import ConnectionEvent
 from tunnel.session import events
+from tunnel.session.base import Session
 
 Line = tuple[str, str, dict[str, object]]
 """Level, event name, fields."""
@@ -124,6 +125,14 @@ def describe(event: ConnectionEvent) -> Line | None:
             return _evidence(event)
         case _:
             assert_never(event)
+
+
+def asked(session: Session, query: Mapping[str, str], now: float) -> Line | None:
+    """The line about the stream that a query names by `application`, or by `session` and `quic_stream`."""
+    number = query.get("quic_stream", "")
+    qid = int(number) if number.isdecimal() else None
+    found = session.evidence_of(query.get("application", ""), query.get("session", ""), qid, now)
+    return None if found is None else describe(found)
 
 
 def _evidence(event: events.Evidence) -> Line:

@@ -9,6 +9,7 @@ Rules:
 import asyncio
 import socket
 import time
+from collections.abc import Mapping
 from random import SystemRandom
 from typing import Any
 
@@ -33,7 +34,7 @@ from tunnel.net.listener import TcpListener
 from tunnel.net.poller import Poller
 from tunnel.net.udp import UdpEndpoint
 from tunnel.net.waiting import first_of
-from tunnel.report import Line, Repeats, describe
+from tunnel.report import Line, Repeats, asked, describe
 from tunnel.session import events
 from tunnel.session.client import ClientSession
 from tunnel.session.settings import SessionSettings
@@ -130,7 +131,8 @@ class ProxyClient:
 
     async def run(self, stop: Stop) -> int:
         """Serves until `stop`; the exit code."""
-        port = MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready, pending=self._pending)
+        documents = {"/pending": self._pending, "/evidence": self._evidence}
+        port = MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready, documents=documents)
         with port:
             listener = self._listen()
             endpoint = UdpEndpoint(self._loop, self._udp_socket, self._driver.on_batch, self._driver.on_writable)
@@ -154,8 +156,16 @@ class ProxyClient:
         self._log.info("listening", listener="socks", address=str(self.address), engine=self._engine.name)
         return listener
 
-    def _pending(self) -> dict[str, object]:
+    def _pending(self, query: Mapping[str, str]) -> dict[str, object]:
         return self._session.pending(Driver.now()).document()
+
+    def _evidence(self, query: Mapping[str, str]) -> dict[str, object] | None:
+        """Whoever asks gets what the log says of it from then on."""
+        line = asked(self._session, query, Driver.now())
+        if line is None:
+            return None
+        self._say(line)
+        return line[2]
 
     def _why_not_ready(self) -> str | None:
         if self._draining:

@@ -9,6 +9,7 @@ Rules:
 import asyncio
 import secrets
 import socket
+from collections.abc import Mapping
 from random import SystemRandom
 
 from proxy_server import dev_certificate
@@ -31,7 +32,7 @@ from tunnel.net.driver import ConnectionEvent, Driver
 from tunnel.net.egress import EgressPolicy
 from tunnel.net.udp import UdpEndpoint
 from tunnel.net.waiting import first_of
-from tunnel.report import Line, Repeats, describe
+from tunnel.report import Line, Repeats, asked, describe
 from tunnel.session import events
 from tunnel.session.server import ServerSession
 from tunnel.session.settings import SessionSettings
@@ -121,7 +122,8 @@ class ProxyServer:
 
     async def run(self, stop: Stop) -> int:
         """Serves until `stop`; the exit code."""
-        port = MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready, pending=self._pending)
+        documents = {"/pending": self._pending, "/evidence": self._evidence}
+        port = MetricsServer(self._settings.metrics_listen, self._registry, self._why_not_ready, documents=documents)
         with port:
             self._listen()
             self._log.info("ready")
@@ -144,8 +146,16 @@ class ProxyServer:
         self.address = Address.of_socket(endpoint.address)
         self._log.info("listening", listener="quic", address=str(self.address), engine=self._engine.name)
 
-    def _pending(self) -> dict[str, object]:
+    def _pending(self, query: Mapping[str, str]) -> dict[str, object]:
         return self._session.pending(Driver.now()).document()
+
+    def _evidence(self, query: Mapping[str, str]) -> dict[str, object] | None:
+        """Whoever asks gets what the log says of it from then on."""
+        line = asked(self._session, query, Driver.now())
+        if line is None:
+            return None
+        self._say(line)
+        return line[2]
 
     def _why_not_ready(self) -> str | None:
         if self._draining:

@@ -28,7 +28,8 @@ async def serve(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Serve]:
     with ExitStack() as servers:
 
         def served(series: CollectorRegistry, pending: Callable[[], Mapping[str, Any]] | None = None, /) -> str:
-            port = MetricsServer(Address("127.0.0.1", 0), series, lambda: None, pending=pending)
+            documents = {} if pending is None else {"/pending": lambda query: pending()}
+            port = MetricsServer(Address("127.0.0.1", 0), series, lambda: None, documents=documents)
             return f"http://{servers.enter_context(port).address}/metrics"
 
         yield served

@@ -179,6 +179,38 @@ def test_a_rescued_end(make_pair: MakePair) -> None:
     assert any(what.startswith(What.RESCUED) for what in whats)
 
 
+def test_a_stream_that_somebody_asks_about(pair: Pair) -> None:
+    """To both sides it is idle; its application knows that something is missing."""
+    open_as(pair, "198.51.100.7:1")
+    open_as(pair, APPLICATION)
+    now = pair.world.now
+    found = pair.client.session.evidence_of(APPLICATION, "", None, now)
+    assert found is not None
+    (state,) = found.streams
+    assert (found.why, state.application, state.waits_for) == (Why.ASKED, APPLICATION, None)
+    there = pair.server.session.evidence_of("", found.session_id, state.quic_stream, now)
+    assert there is not None
+    assert [one.quic_stream for one in there.streams] == [state.quic_stream]
+    assert there.session_id == found.session_id
+    assert any(f"stream {state.quic_stream} opened" in line for line in there.moments)
+
+
+def test_nobody_is_told_of_by_mistake(pair: Pair) -> None:
+    open_as(pair, APPLICATION)
+    now = pair.world.now
+    known = pair.client.session.evidence_of(APPLICATION, "", None, now)
+    assert known is not None
+    for side in (pair.client.session, pair.server.session):
+        for application, session, qid in (
+            ("", "", None),
+            ("", "", 4),
+            ("", known.session_id, None),
+            ("", "00" * 8, known.streams[0].quic_stream),
+            ("198.51.100.7:1", "", None),
+        ):
+            assert side.evidence_of(application, session, qid, now) is None
+
+
 def test_no_more_than_so_many_streams_are_listed(pair: Pair) -> None:
     many = MOST_STREAMS + 3
     for number in range(many):

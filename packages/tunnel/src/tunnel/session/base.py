@@ -212,6 +212,16 @@ class Session(ABC):
         """What has not ended, oldest first. A pure read; safe from any thread, like the counts above."""
         return pending_of(list(self._streams.values()), now)
 
+    def evidence_of(self, application: str, session_id: str, qid: int | None, now: float) -> events.Evidence | None:
+        """What there is to tell of one stream that somebody asks about: by its application's address, or as the other
+        side knows it. A pure read; safe from any thread."""
+        for stream in list(self._streams.values()):
+            connection = self._connection_of(stream)
+            is_theirs = connection is not None and stream.qid == qid and connection.session_id.hex() == session_id
+            if is_theirs or (application and stream.application == application):
+                return _evidence(events.Why.ASKED, Cause.NONE, [state_of(stream, now)], connection, now)
+        return None
+
     def close(self, cause: Cause, now: float) -> None:
         """Ends everything at once: what has not ended is LOST at the peer."""
         self._now = now
@@ -828,11 +838,7 @@ class Session(ABC):
     def _tell_evidence(
         self, why: events.Why, cause: Cause, states: list[events.StreamState], connection: Connection | None
     ) -> None:
-        number = connection.number if connection is not None else None
-        session_id = connection.session_id.hex() if connection is not None else ""
-        moments = connection.ring.told(self._now) if connection is not None else ()
-        told = tuple(states[:MOST_STREAMS])
-        self._events.append(events.Evidence(why, cause, number, session_id, len(states), told, moments))
+        self._events.append(_evidence(why, cause, states, connection, self._now))
 
     # Small things.
 
@@ -857,6 +863,16 @@ class Session(ABC):
         if stream.counted_half_closed is not None:
             self.ledger.half_closed[stream.counted_half_closed] -= 1
             stream.counted_half_closed = None
+
+
+def _evidence(
+    why: events.Why, cause: Cause, states: list[events.StreamState], connection: Connection | None, now: float
+) -> events.Evidence:
+    told = tuple(states[:MOST_STREAMS])
+    if connection is None:
+        return events.Evidence(why, cause, None, "", len(states), told, ())
+    session_id, moments = connection.session_id.hex(), connection.ring.told(now)
+    return events.Evidence(why, cause, connection.number, session_id, len(states), told, moments)
 
 
 def _words(event: port.Closed) -> str:

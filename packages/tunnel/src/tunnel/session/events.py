@@ -184,6 +184,8 @@ class Why(StrEnum):
     STALLED = "stalled"
     LOST = "lost"
     RESCUED = "rescued"
+    ASKED = "asked"
+    """Nothing is wrong here; whoever waits for the stream has asked."""
 
 
 @dataclass(frozen=True, slots=True)
