@@ -16,6 +16,9 @@ from typing import Any
 
 from serving import BIN, ROOT, report
 
+from loadgen.report import evidence
+from loadgen.report.evidence import Evidence
+
 SECONDS = 30
 MIX = ROOT / "examples" / "mixes" / "endings.toml"
 OLD = "1.7.0"
@@ -29,6 +32,8 @@ class Run:
 
     exit_code: int
     document: dict[str, Any]
+    traced: float
+    """The share of the missing ends from which ids lead to log lines of both proxies."""
 
     @property
     def verdict(self) -> str:
@@ -65,6 +70,7 @@ def main() -> None:
         found = (bare.exit_code, bare.verdict) == (1, "fail") and bare.outcomes.get("eof_missing", 0) > 0
         report(f"aioquic {OLD} without the rescue", bare, found and not bare.rescued)
         report("the hop and the direction", bare.way, "from server to client" in bare.way)
+        report("missing ends that lead to the logs of both proxies", f"{bare.traced:.0%}", bare.traced > 0)
 
         saved = soak(f"--program=proxy-server={program}")
         report(f"aioquic {OLD} with the rescue", saved, passed(saved) and saved.rescued > 0)
@@ -109,7 +115,16 @@ def soak(*arguments: str) -> Run:
             *arguments,
         ]
         code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-        return Run(code, json.loads((Path(directory) / "verdict.json").read_text()))
+        return Run(code, json.loads((Path(directory) / "verdict.json").read_text()), traced(Path(directory)))
+
+
+def traced(directory: Path) -> float:
+    found = Evidence(evidence.read(directory))
+    anomalies = map(json.loads, (directory / "anomalies.jsonl").read_text().splitlines())
+    missing = [line for line in anomalies if line.get("outcome") == "eof_missing"]
+    led_to = [found.of(line) for line in missing]
+    program = {entry.anchor: entry.program for entry in found.entries}
+    return sum(len({program[anchor] for anchor in anchors}) == 2 for anchors in led_to) / max(len(missing), 1)
 
 
 if __name__ == "__main__":

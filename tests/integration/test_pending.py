@@ -127,5 +127,5 @@ async def test_a_stalled_transaction_leads_to_the_log_lines_of_both(
     assert at_client["quic_stream"] == at_server["quic_stream"]
     assert asked[0]["session"] == asked[1]["session"] != ""
     for writer in writers:
-        writer.close()
+        reset(writer)
     await tunnel.quiet()
