@@ -1,12 +1,14 @@
 """The native engine. `tunnel.engine.quinn` makes endpoints with it; `tunnel.engine.port` says what the methods do."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType
 from typing import final
 
 from tunnel.engine.port import Address, Closed, Event, Packets, Stats, Transmit
-from tunnel.engine.settings import EngineLimits
+from tunnel.engine.settings import EngineLimits, Qlog
+
+API: int
+"""Rises with every change of what is said across this boundary, `tunnel.engine.quinn.API` with it."""
 
 class EngineError(Exception):
     """A fault of the engine itself: (label of the error table's cause, what happened)."""
@@ -25,7 +27,7 @@ class Endpoint:
         pin_sha256: bytes | None = None,
         path_mtu: Callable[[Address], int | None] | None = None,
         seed: int | None = None,
-        qlog_directory: Path | None = None,
+        qlog: Qlog | None = None,
     ) -> Endpoint:
         """Authorities are (DER, valid from, valid until). Raises ValueError."""
 
@@ -38,7 +40,7 @@ class Endpoint:
         private_key: bytes,
         *,
         seed: int | None = None,
-        qlog_directory: Path | None = None,
+        qlog: Qlog | None = None,
     ) -> Endpoint:
         """Certificate and key are PEM. Raises ValueError."""
 

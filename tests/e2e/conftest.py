@@ -20,6 +20,7 @@ from urllib.parse import urlencode
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
+from docker.models.containers import Container
 from tests.pairings import AUTO, Pairing, need_quinn
 
 from loadgen.stack_api import RTT_20_MS, StackError, StackSettings
@@ -104,6 +105,12 @@ class Containers:
     def up(self, service: str) -> None:
         """Starts a service whose dependencies run, and waits until it is healthy."""
         self._run(self.project.up([service], dependencies=False))
+
+    def scale(self, service: str, replicas: int) -> list[Container]:
+        """The same, with so many containers; nobody waits."""
+        scaled = ("--scale", f"{service}={replicas}", service)
+        self._run(self.project.compose("up", "-d", "--no-deps", *scaled))
+        return self.project.containers(service)
 
     def wait_healthy(self, service: str) -> None:
         self._run(self.project.wait_healthy(service))

@@ -308,9 +308,9 @@ async def test_environment_and_file(command: tuple[str, str], tmp_path: Path) ->
 # What cannot start says why, in one line, and exits 1.
 
 
-async def cannot_start(name: str, *flags: object) -> str:
+async def cannot_start(name: str, *flags: object, **environ: str) -> str:
     anywhere = () if any(str(flag).startswith("--listen") for flag in flags) else ("--listen=127.0.0.1:0",)
-    code, _, err = await run(name, "--metrics-listen=127.0.0.1:0", *anywhere, *flags)
+    code, _, err = await run(name, "--metrics-listen=127.0.0.1:0", *anywhere, *flags, **environ)
     assert code == 1
     line = json.loads(err.splitlines()[-1])
     assert (line["level"], line["event"], line["program"]) == ("error", "cannot_start", name)
@@ -371,6 +371,21 @@ async def test_ports_that_are_taken(certificates: Path) -> None:
             assert reason == f"cannot listen on {tcp_address}: {taken}"
 
 
+@pytest.mark.parametrize("engine", ["auto", "quinn"])
+async def test_a_wheel_of_another_revision(certificates: Path, tmp_path: Path, engine: str) -> None:
+    """An update of the code without `make native`: `auto` does not make do with the slow engine either."""
+    (tmp_path / "quinn_engine.py").write_text("class Endpoint: ...\n")
+    client = ("proxy-client", "--server=127.0.0.1:9", "--insecure")
+    server = ("proxy-server", "--dev-certificate", certificates)
+    for command in (client, server):
+        reason = await cannot_start(*command, f"--engine={engine}", PYTHONPATH=str(tmp_path))
+        assert re.fullmatch(
+            f"--engine {engine}: the engine quinn is installed and cannot be loaded: "
+            r"its wheel is of another revision \(API 0, not \d+\); `make native` builds it anew",
+            reason,
+        )
+
+
 # A life in order.
 
 
@@ -415,6 +430,23 @@ async def test_from_start_to_stop(make_stack: MakeStack, target: Target) -> None
     assert up_there["name"] == "dev"
     assert up_there["peer"].startswith("127.0.0.1:")
     assert up_here["handshake_ms"] > 0 < up_there["handshake_ms"]
+
+
+def not_empty(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir() if path.stat().st_size]
+
+
+@every_pairing
+async def test_qlog_stops_at_as_many_files_as_there_may_be(make_stack: MakeStack, tmp_path: Path) -> None:
+    """Those of earlier runs count: of the last one that there is room for, the client makes use."""
+    for number in range(63):
+        (tmp_path / f"{number}.sqlog").touch()
+    stack = await make_stack(("--qlog", tmp_path), ("--qlog", tmp_path))
+    full = f"qlog {tmp_path}: it holds 64 files, and gets no more until some are removed"
+    assert (await stack.server.event(full))["level"] == "warning"
+    [written] = not_empty(tmp_path)
+    assert re.fullmatch(r"[0-9-]{10}T[0-9-]{8}Z-client-[0-9a-f]+\.sqlog", written)
+    assert not stack.client.events(full)
 
 
 async def test_text_for_people(start: Start, certificates: Path, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ Rules:
   connection ids, keys and so every byte on the wire are the same each time.
 """
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,12 +15,12 @@ from random import Random
 from types import ModuleType
 from unittest.mock import patch
 
-import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, x448, x25519
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from tests.pairings import need_quinn
 from tests.sim.model_connection import Faults
 from tests.sim.model_engine import ModelEngine
 
@@ -59,13 +58,9 @@ def aioquic_engines(server_tls: ServerTls) -> Engines:
 
 
 def native_engine() -> ModuleType:
-    """Skips the test where its wheel is not installed, unless FINBACK_REQUIRE_QUINN forbids that."""
-    try:
-        return import_module("tunnel.engine.quinn")
-    except ImportError as error:
-        if os.environ.get("FINBACK_REQUIRE_QUINN"):
-            raise
-        pytest.skip(f"the engine quinn is not installed (`make native`): {error}")
+    """Skips the test where its wheel is not installed; one that cannot be loaded is an error."""
+    need_quinn()
+    return import_module("tunnel.engine.quinn")
 
 
 def quinn_engines(server_tls: ServerTls) -> Engines:

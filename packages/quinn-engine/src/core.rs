@@ -15,7 +15,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use quinn_proto::{ConnectionHandle, ConnectionId, DatagramEvent, EndpointConfig, Incoming, ServerConfig};
+use quinn_proto::{
+    ConnectionHandle, ConnectionId, ConnectionIdGenerator, DatagramEvent, EndpointConfig, Incoming,
+    RandomConnectionIdGenerator, ServerConfig,
+};
 
 use crate::connection::{Connection, Facts, Packets};
 use crate::event::{Ending, Event, Kind};
@@ -27,6 +30,9 @@ const MAX_SEGMENTS: usize = 64;
 
 /// What GSO takes at once over either family: 65,535 less the headers of IPv6 and UDP.
 const MAX_TRANSMIT_BYTES: usize = 65_487;
+
+/// Of the id that a client calls a server by before it knows the server's own; RFC 9000 section 17.2 has no longer ones.
+const FIRST_ID_BYTES: usize = 20;
 
 /// Of a peer's connections. The others have many streams in place of large windows.
 const WIDE_CONNECTIONS: usize = 2;
@@ -217,10 +223,10 @@ impl Core {
         let Role::Client { crypto, server_name } = &self.role else {
             return self.refuse_to_start("a server does not connect".into());
         };
-        let name = format!("client-{}-{}", std::process::id(), self.last_number + 1);
-        let qlog = self.qlog.as_mut().and_then(|directory| directory.stream(&name, now));
+        let id = RandomConnectionIdGenerator::new(FIRST_ID_BYTES).generate_cid();
+        let qlog = self.qlog.as_mut().and_then(|directory| directory.stream("client", id, now));
         let started =
-            client_config((**crypto).clone(), &self.limits, wide, remote, path_mtu, qlog).and_then(|config| {
+            client_config((**crypto).clone(), &self.limits, wide, remote, path_mtu, id, qlog).and_then(|config| {
                 self.endpoint.connect(now, config, remote, server_name).map_err(|error| error.to_string())
             });
         match started {
@@ -262,6 +268,11 @@ impl Core {
         self.connections.values().fold(self.departed, |sum, connection| sum + connection.packets())
     }
 
+    /// What qlog has to say in the log.
+    pub fn notices(&self) -> Vec<String> {
+        self.qlog.as_ref().map(qlog::Directory::notices).unwrap_or_default()
+    }
+
     // Strangers.
 
     pub fn refuse_strangers(&mut self) {
@@ -289,7 +300,7 @@ impl Core {
     /// The configuration, with a qlog of the connection's own where that was asked for.
     fn logged(&mut self, config: Arc<ServerConfig>, id: ConnectionId, wide: bool, now: Instant) -> Arc<ServerConfig> {
         let Some(directory) = &mut self.qlog else { return config };
-        let Some(stream) = directory.stream(&format!("server-{id}"), now) else { return config };
+        let Some(stream) = directory.stream("server", id, now) else { return config };
         let Ok(mut transport) = server_transport(&self.limits, wide) else { return config };
         transport.qlog_stream(Some(stream));
         let mut own = (*config).clone();

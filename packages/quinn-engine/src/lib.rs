@@ -23,4 +23,8 @@ mod tls;
 mod quinn_engine {
     #[pymodule_export]
     use crate::python::{Endpoint, EngineError};
+
+    /// Rises with every change of what this crate and `tunnel.engine` say to each other; `tunnel.engine.quinn` has the same.
+    #[pymodule_export]
+    const API: u32 = 1;
 }

@@ -1,7 +1,6 @@
 //! The boundary: Python's arguments in, the port's dataclasses out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use crate::clock::Clock;
 use crate::connection::Connection;
 use crate::core::{Core, Role};
 use crate::event::Event;
-use crate::qlog::Directory;
+use crate::qlog;
 use crate::settings::{Limits, endpoint_config, server_config};
 use crate::tls::{self, Authority, Trust};
 
@@ -70,7 +69,7 @@ struct Options<'a> {
     secret: Option<&'a [u8]>,
     seed: Option<u64>,
     path_mtu: Option<Py<PyAny>>,
-    qlog_directory: Option<PathBuf>,
+    qlog: Option<qlog::Settings>,
 }
 
 #[pyclass(frozen, module = "quinn_engine")]
@@ -90,7 +89,7 @@ impl Endpoint {
     /// `authorities`: (DER, valid from, valid until) each, in seconds since 1970. Without them and a pin nobody is
     /// verified.
     #[staticmethod]
-    #[pyo3(signature = (port, closed, limits, server_name, *, authorities=None, pin_sha256=None, path_mtu=None, seed=None, qlog_directory=None))]
+    #[pyo3(signature = (port, closed, limits, server_name, *, authorities=None, pin_sha256=None, path_mtu=None, seed=None, qlog=None))]
     #[allow(clippy::too_many_arguments)]
     fn client(
         port: &Bound<'_, PyAny>,
@@ -101,7 +100,7 @@ impl Endpoint {
         pin_sha256: Option<Vec<u8>>,
         path_mtu: Option<Py<PyAny>>,
         seed: Option<u64>,
-        qlog_directory: Option<PathBuf>,
+        qlog: Option<qlog::Settings>,
     ) -> PyResult<Self> {
         ServerName::try_from(server_name.as_str()).map_err(value_error)?;
         let trust = match (authorities, pin_sha256) {
@@ -111,12 +110,12 @@ impl Endpoint {
         };
         let crypto = tls::client_config(trust, ALPN).map(Box::new).map_err(PyValueError::new_err)?;
         let role = Role::Client { crypto, server_name };
-        Self::make(port, closed, limits, role, Options { secret: None, seed, path_mtu, qlog_directory })
+        Self::make(port, closed, limits, role, Options { secret: None, seed, path_mtu, qlog })
     }
 
     /// `certificate` and `private_key` are PEM.
     #[staticmethod]
-    #[pyo3(signature = (port, closed, limits, certificate, private_key, *, seed=None, qlog_directory=None))]
+    #[pyo3(signature = (port, closed, limits, certificate, private_key, *, seed=None, qlog=None))]
     fn server(
         port: &Bound<'_, PyAny>,
         closed: Py<PyAny>,
@@ -124,7 +123,7 @@ impl Endpoint {
         certificate: &[u8],
         private_key: &[u8],
         seed: Option<u64>,
-        qlog_directory: Option<PathBuf>,
+        qlog: Option<qlog::Settings>,
     ) -> PyResult<Self> {
         let config = |wide| {
             let crypto = tls::server_config(certificate, private_key, ALPN)?;
@@ -132,7 +131,7 @@ impl Endpoint {
         };
         let wide = config(true).map_err(PyValueError::new_err)?;
         let narrow = config(false).map_err(PyValueError::new_err)?;
-        let options = Options { secret: Some(private_key), seed, path_mtu: None, qlog_directory };
+        let options = Options { secret: Some(private_key), seed, path_mtu: None, qlog };
         Self::make(port, closed, limits, Role::Server { wide, narrow }, options)
     }
 
@@ -147,11 +146,17 @@ impl Endpoint {
         };
         let path_mtu = path_mtu.map(|bytes| bytes.min(u16::MAX.into()) as u16);
         let remote = address::parse(address)?;
-        self.guarded(|core| core.connect(remote, path_mtu, self.clock.instant(now)))
+        let (number, notices) = self.guarded(|core| {
+            let number = core.connect(remote, path_mtu, self.clock.instant(now));
+            (number, core.notices())
+        })?;
+        log(py, notices)?;
+        Ok(number)
     }
 
     fn receive(
         &self,
+        py: Python<'_>,
         data: &Bound<'_, PyAny>,
         segment_size: usize,
         address: &Bound<'_, PyTuple>,
@@ -159,7 +164,13 @@ impl Endpoint {
     ) -> PyResult<()> {
         let remote = address::parse(address)?;
         let now = self.clock.instant(now);
-        with_bytes(data, |bytes| self.guarded(|core| core.receive(bytes, segment_size, remote, now)))
+        let notices = with_bytes(data, |bytes| {
+            self.guarded(|core| {
+                core.receive(bytes, segment_size, remote, now);
+                core.notices()
+            })
+        })?;
+        log(py, notices)
     }
 
     fn poll_transmit<'py>(&self, py: Python<'py>, now: f64) -> PyResult<Option<Bound<'py, PyAny>>> {
@@ -261,7 +272,7 @@ impl Endpoint {
     ) -> PyResult<Self> {
         let clock = Clock::new();
         let config = endpoint_config(&limits, options.secret, options.seed).map_err(PyValueError::new_err)?;
-        let qlog = options.qlog_directory.map(Directory::new);
+        let qlog = options.qlog.map(qlog::Directory::new);
         Ok(Self {
             core: Mutex::new(Core::new(config, role, limits, qlog, clock.instant(0.0))),
             clock,
@@ -302,6 +313,13 @@ impl Endpoint {
             )),
         }
     }
+}
+
+fn log(py: Python<'_>, warnings: Vec<String>) -> PyResult<()> {
+    for line in warnings {
+        py.import("logging")?.call_method1("getLogger", ("tunnel.engine.quinn",))?.call_method1("warning", (line,))?;
+    }
+    Ok(())
 }
 
 /// What a panic said, instead of the panic. The state can be asked again afterwards.

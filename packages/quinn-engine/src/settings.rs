@@ -7,7 +7,8 @@ use std::time::Duration;
 use pyo3::prelude::*;
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
-    ClientConfig, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, QlogStream, ServerConfig, TransportConfig, VarInt,
+    ClientConfig, ConnectionId, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, QlogStream, ServerConfig,
+    TransportConfig, VarInt,
 };
 use ring::hmac;
 
@@ -123,6 +124,7 @@ pub fn client_config(
     wide: bool,
     remote: SocketAddr,
     path_mtu: Option<u16>,
+    id: ConnectionId,
     qlog: Option<QlogStream>,
 ) -> Result<ClientConfig, String> {
     let headers = if remote.is_ipv4() { IPV4_UDP_HEADERS_BYTES } else { IPV6_UDP_HEADERS_BYTES };
@@ -136,7 +138,7 @@ pub fn client_config(
         .qlog_stream(qlog);
     let quic = QuicClientConfig::try_from(crypto).map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(Arc::new(Announcing::new(quic, announced(windows, largest))));
-    config.transport_config(Arc::new(transport));
+    config.transport_config(Arc::new(transport)).initial_dst_cid_provider(Arc::new(move || id));
     Ok(config)
 }
 

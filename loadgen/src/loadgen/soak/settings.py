@@ -2,11 +2,12 @@
 
 import math
 import re
+import socket
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from loadgen.faults import plan as fault_plans
@@ -51,9 +52,14 @@ def _url(*schemes: str, default_port: int) -> BeforeValidator:
     return BeforeValidator(read)
 
 
+def _here(path: Path) -> Path:
+    return Path(str(path).replace("{hostname}", socket.gethostname()))
+
+
 ProxyUrl = Annotated[Address, _url("socks5", "socks5h", default_port=1080)]
 TargetUrl = Annotated[Address, _url("http", default_port=80)]
 Duration = Annotated[float, BeforeValidator(seconds)]
+ReportDirectory = Annotated[Path, AfterValidator(_here)]
 
 
 class SoakSettings(Settings, ProgramChoices):
@@ -105,7 +111,9 @@ class SoakSettings(Settings, ProgramChoices):
     threshold: tuple[str, ...] = Field((), description="what has to hold, such as 'latency.p99 < 250ms'")
     stall: tuple[str, ...] = Field((), description="PHASE=TIME: without progress for so long, a phase is stalled")
     timeout: tuple[str, ...] = Field((), description="PHASE=TIME: after so long, a phase ends the transaction")
-    report: Path | None = Field(None, description="directory of the report (default: reports/<start time>)")
+    report: ReportDirectory | None = Field(
+        None, description="directory of the report; {hostname} is this machine's name (default: reports/<start time>)"
+    )
     revision: str | None = Field(None, description="revision of the code under test (default: what git says here)")
 
     metrics_listen: MetricsListen = Address("127.0.0.1", 9104)

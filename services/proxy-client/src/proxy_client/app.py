@@ -23,7 +23,7 @@ from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
 from tunnel.engine import choice
 from tunnel.engine.port import Engine
-from tunnel.engine.settings import ClientTls, EngineLimits, TlsFileError
+from tunnel.engine.settings import ClientTls, EngineLimits, Qlog, TlsFileError
 from tunnel.errors import Cause
 from tunnel.metrics import SessionCollector, engine_info, handshake_histogram
 from tunnel.net.bind import bound_socket
@@ -103,12 +103,14 @@ class ProxyClient:
         limits = EngineLimits(
             datagram_cap_bytes=settings.max_datagram_bytes, congestion_control=settings.congestion_control
         )
+        qlog = None
         if settings.qlog is not None:
             with blaming("--qlog", settings.qlog):
                 settings.qlog.mkdir(parents=True, exist_ok=True)
+            qlog = Qlog(settings.qlog)
         try:
             adapter = choice.resolve(settings.engine, settings.congestion_control)
-            return adapter.client_engine(tls, limits, path_mtu=path_mtu, qlog_directory=settings.qlog)
+            return adapter.client_engine(tls, limits, path_mtu=path_mtu, qlog=qlog)
         except choice.EngineError as error:
             raise CannotStartError(f"--engine {settings.engine}: {error}") from error
         except TlsFileError as error:

@@ -37,7 +37,9 @@ class ProxyClientSettings(Settings):
     congestion_control: CongestionControl = Field(
         "cubic", description="how what is sent adapts to the path; bbr only with the engine quinn"
     )
-    qlog: Path | None = Field(None, description="directory for a qlog file of each connection: packet by packet")
+    qlog: Path | None = Field(
+        None, description="directory for a qlog file of each connection, packet by packet, until it holds 64"
+    )
     socks_timeout_s: float = Field(10.0, gt=0, le=300, description="how long a SOCKS handshake may take")
     open_timeout_s: float = Field(10.0, gt=0, le=300, description="how long a request waits for a connection")
     half_closed_linger_s: float = Field(

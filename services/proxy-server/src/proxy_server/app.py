@@ -23,7 +23,7 @@ from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
 from tunnel.engine import choice
 from tunnel.engine.port import Engine
-from tunnel.engine.settings import EngineLimits, ServerTls, TlsFileError
+from tunnel.engine.settings import EngineLimits, Qlog, ServerTls, TlsFileError
 from tunnel.errors import Cause
 from tunnel.metrics import SessionCollector, engine_info, handshake_histogram
 from tunnel.net.bind import bound_socket
@@ -92,12 +92,14 @@ class ProxyServer:
 
     def _make_engine(self, tls: ServerTls) -> Engine:
         settings = self._settings
+        qlog = None
         if settings.qlog is not None:
             with blaming("--qlog", settings.qlog):
                 settings.qlog.mkdir(parents=True, exist_ok=True)
+            qlog = Qlog(settings.qlog)
         try:
             adapter = choice.resolve(settings.engine, settings.congestion_control)
-            return adapter.server_engine(tls, self._limits, qlog_directory=settings.qlog)
+            return adapter.server_engine(tls, self._limits, qlog=qlog)
         except choice.EngineError as error:
             raise CannotStartError(f"--engine {settings.engine}: {error}") from error
         except TlsFileError as error:

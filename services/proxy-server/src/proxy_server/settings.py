@@ -35,7 +35,9 @@ class ProxyServerSettings(Settings):
     congestion_control: CongestionControl = Field(
         "cubic", description="how what is sent adapts to the path; bbr only with the engine quinn"
     )
-    qlog: Path | None = Field(None, description="directory for a qlog file of each connection: packet by packet")
+    qlog: Path | None = Field(
+        None, description="directory for a qlog file of each connection, packet by packet, until it holds 64"
+    )
     dial_timeout_s: float = Field(10.0, gt=0, le=60, description="how long a target may take to resolve and connect")
     half_closed_linger_s: float = Field(
         300.0, gt=0, le=86400, description="how long a stream with one direction ended may stand still"

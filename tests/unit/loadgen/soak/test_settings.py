@@ -1,5 +1,6 @@
 """What can be said on the command line, and what is refused in words."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,13 @@ def test_faults_that_do_not_fit(
     with pytest.raises(SystemExit):
         read("--faults", plan(tmp_path, text), *argv)
     assert said in capsys.readouterr().err
+
+
+def test_the_report_of_each_machine_has_a_directory_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "box-7")
+    assert read("--report", "/reports/{hostname}/now").report == Path("/reports/box-7/now")
+    assert read("--report", "/reports/{host}").report == Path("/reports/{host}")
+    assert read().report is None
 
 
 def test_credentials(tmp_path: Path) -> None:

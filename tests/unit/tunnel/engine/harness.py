@@ -24,7 +24,7 @@ from tests.sim.world import World
 
 from tunnel.engine.aioquic.endpoint import Endpoint as AioquicEndpoint
 from tunnel.engine.port import Address, Connected, Data, Engine, Event, Transmit
-from tunnel.engine.settings import KIB, ClientTls, EngineLimits, ServerTls
+from tunnel.engine.settings import KIB, ClientTls, EngineLimits, Qlog, ServerTls
 from tunnel.errors import Cause
 
 NAMES = ("proxy.test", "192.0.2.2", "2001:db8::2")
@@ -149,17 +149,15 @@ class MakeRealPair:
         limits: EngineLimits = SMALL,
         tls: ClientTls | None = None,
         path_mtu: Callable[[Address], int | None] = lambda address: None,
-        qlog_directory: Path | None = None,
+        qlog: Qlog | None = None,
     ) -> Engine:
         engine: Engine = self.client_adapter.client_engine(
-            tls or self.certificates.client, limits, path_mtu=path_mtu, qlog_directory=qlog_directory
+            tls or self.certificates.client, limits, path_mtu=path_mtu, qlog=qlog
         )
         return engine
 
-    def server(self, limits: EngineLimits = SMALL, qlog_directory: Path | None = None) -> Engine:
-        engine: Engine = self.server_adapter.server_engine(
-            self.certificates.server, limits, qlog_directory=qlog_directory
-        )
+    def server(self, limits: EngineLimits = SMALL, qlog: Qlog | None = None) -> Engine:
+        engine: Engine = self.server_adapter.server_engine(self.certificates.server, limits, qlog=qlog)
         return engine
 
 

@@ -3,17 +3,17 @@
 Rules:
 - Looking is not loading: an engine is imported when it is used, so that --help and --check-config stay quick.
 - What cannot be had is refused before anything is opened, in words that say how to get it. Nobody who asked for one
-  engine is given another.
+  engine is given another. That goes for auto as well: who has installed quinn, and has a wheel that an update made too
+  old, is told so, and not left with a slow tunnel.
 """
 
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Literal, Protocol, cast, get_args
 
 from tunnel.engine.port import Address, Engine
-from tunnel.engine.settings import ClientTls, CongestionControl, EngineLimits, ServerTls
+from tunnel.engine.settings import ClientTls, CongestionControl, EngineLimits, Qlog, ServerTls
 
 EngineName = Literal["auto", "aioquic", "quinn"]
 ENGINES: tuple[EngineName, ...] = get_args(EngineName)
@@ -43,10 +43,10 @@ class Adapter(Protocol):
         limits: EngineLimits,
         *,
         path_mtu: Callable[[Address], int | None] = ...,
-        qlog_directory: Path | None = ...,
+        qlog: Qlog | None = ...,
     ) -> Engine: ...
 
-    def server_engine(self, tls: ServerTls, limits: EngineLimits, *, qlog_directory: Path | None = ...) -> Engine: ...
+    def server_engine(self, tls: ServerTls, limits: EngineLimits, *, qlog: Qlog | None = ...) -> Engine: ...
 
 
 def installed() -> list[str]:

@@ -8,7 +8,8 @@ That takes peers who open all of their streams, fill them, and do not read. The 
 come to 2.5 GiB; a proxy-server's to as much for each client with a token. Before its token a connection has 256 KiB.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -77,3 +78,20 @@ class EngineLimits:
     """No datagram is larger, whatever the path would carry."""
     congestion_control: CongestionControl = "cubic"
     """bbr: only the engine quinn has it; aioquic refuses it with a ValueError."""
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H-%M-%SZ")
+
+
+@dataclass(frozen=True, slots=True)
+class Qlog:
+    """Where each connection gets a file STARTED-ROLE-ID.sqlog: a role is client or server, an id the first one that the
+    client calls the server by, and so the same at both."""
+
+    directory: Path
+    """It exists. Whatever *.sqlog is in it counts: a program that starts again and again fills no disk."""
+    started: str = field(default_factory=_now)
+    """When the program did, in UTC: files sort by it."""
+    files_max: int = 64
+    file_bytes_max: int = 64 * MIB

@@ -8,7 +8,6 @@ Rules:
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 from tunnel.engine.aioquic.connection import Connection, datagram_bytes
 from tunnel.engine.aioquic.credit import WindowBudget
@@ -18,7 +17,7 @@ from tunnel.engine.aioquic.probe import SizeProbe
 from tunnel.engine.aioquic.qlog import Logger
 from tunnel.engine.aioquic.tls import client_configuration
 from tunnel.engine.port import Address
-from tunnel.engine.settings import ClientTls, EngineLimits
+from tunnel.engine.settings import ClientTls, EngineLimits, Qlog
 
 IPV4_UDP_HEADERS_BYTES = 28
 IPV6_UDP_HEADERS_BYTES = 48
@@ -34,11 +33,11 @@ class ClientEndpoint(Endpoint):
         limits: EngineLimits,
         budget: WindowBudget,
         path_mtu: PathMtu,
-        qlog_directory: Path | None = None,
+        qlog: Qlog | None = None,
     ) -> None:
         super().__init__()
         self._configuration = client_configuration(tls, limits)
-        self._configuration.quic_logger = Logger(qlog_directory) if qlog_directory is not None else None
+        self._configuration.quic_logger = Logger(qlog) if qlog is not None else None
         self._pin_sha256 = None if tls.insecure else tls.pin_sha256
         self._limits = limits
         self._budget = budget

@@ -2,9 +2,10 @@
 
 Rules:
 - The format is JSON text sequences, which grow record by record: qvis opens them.
-- A file is capped, and so is the number of files: what is asked for and forgotten fills no disk. A capped file ends
-  between two records.
-- A disk that is full ends the recording, never the tunnel.
+- What is in the directory counts, whoever wrote it: what is asked for and forgotten fills no disk, however often the
+  program starts. A file is capped too, and then ends between two records.
+- No file is ever overwritten or added to.
+- A disk that is full ends the recording, never the tunnel. It is said once.
 """
 
 import json
@@ -14,9 +15,10 @@ from typing import Any
 
 from aioquic.quic.logger import QLOG_VERSION, QuicLogger, QuicLoggerTrace
 
-FILE_BYTES_MAX = 64 * 1024 * 1024
-FILES_MAX = 64
+from tunnel.engine.settings import Qlog
+
 RECORD_SEPARATOR = b"\x1e"
+SUFFIX = ".sqlog"
 
 logger = logging.getLogger(__name__)
 
@@ -24,13 +26,11 @@ logger = logging.getLogger(__name__)
 class Trace(QuicLoggerTrace):
     """One connection. `path` is None where nothing shall be written."""
 
-    def __init__(
-        self, path: Path | None, *, is_client: bool, odcid: bytes, file_bytes_max: int = FILE_BYTES_MAX
-    ) -> None:
+    def __init__(self, path: Path | None, *, is_client: bool, odcid: bytes, file_bytes_max: int) -> None:
         super().__init__(is_client=is_client, odcid=odcid)
         self._left_bytes = file_bytes_max
         try:
-            self._file = None if path is None else path.open("wb", buffering=0)
+            self._file = None if path is None else path.open("xb", buffering=0)
         except OSError as error:
             logger.warning("qlog %s: %s", path, error.strerror)
             self._file = None
@@ -65,16 +65,23 @@ class Trace(QuicLoggerTrace):
 class Logger(QuicLogger):
     """What aioquic's configuration takes: a directory of traces."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, qlog: Qlog) -> None:
         super().__init__()
-        self._directory = directory
-        self._files = 0
+        self._qlog = qlog
+        self._full = False
 
     def start_trace(self, is_client: bool, odcid: bytes) -> Trace:
-        self._files += 1
-        name = f"{'client' if is_client else 'server'}-{odcid.hex()}.sqlog"
-        path = self._directory / name if self._files <= FILES_MAX else None
-        return Trace(path, is_client=is_client, odcid=odcid)
+        path = self._path(f"{'client' if is_client else 'server'}-{odcid.hex()}")
+        return Trace(path, is_client=is_client, odcid=odcid, file_bytes_max=self._qlog.file_bytes_max)
+
+    def _path(self, name: str) -> Path | None:
+        directory = self._qlog.directory
+        there = sum(1 for _ in directory.glob(f"*{SUFFIX}"))
+        full = there >= self._qlog.files_max
+        if full and not self._full:
+            logger.warning("qlog %s: it holds %d files, and gets no more until some are removed", directory, there)
+        self._full = full
+        return None if full else directory / f"{self._qlog.started}-{name}{SUFFIX}"
 
     def end_trace(self, trace: QuicLoggerTrace) -> None:
         assert isinstance(trace, Trace)

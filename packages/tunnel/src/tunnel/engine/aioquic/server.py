@@ -9,7 +9,6 @@ Rules:
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from aioquic.quic.packet import QuicErrorCode
 from aioquic.quic.retry import QuicRetryTokenHandler
@@ -22,17 +21,15 @@ from tunnel.engine.aioquic.qlog import Logger
 from tunnel.engine.aioquic.stateless import parse_initial, refusal, retry
 from tunnel.engine.aioquic.tls import server_configuration
 from tunnel.engine.port import Address
-from tunnel.engine.settings import EngineLimits, ServerTls
+from tunnel.engine.settings import EngineLimits, Qlog, ServerTls
 from tunnel.errors import Cause
 
 
 class ServerEndpoint(Endpoint):
-    def __init__(
-        self, tls: ServerTls, limits: EngineLimits, budget: WindowBudget, qlog_directory: Path | None = None
-    ) -> None:
+    def __init__(self, tls: ServerTls, limits: EngineLimits, budget: WindowBudget, qlog: Qlog | None = None) -> None:
         super().__init__()
         self._configuration = server_configuration(tls, limits)
-        self._configuration.quic_logger = Logger(qlog_directory) if qlog_directory is not None else None
+        self._configuration.quic_logger = Logger(qlog) if qlog is not None else None
         self._limits = limits
         self._budget = budget
         self._tokens = QuicRetryTokenHandler()

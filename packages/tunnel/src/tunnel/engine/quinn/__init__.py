@@ -1,11 +1,12 @@
 """The native engine: quinn's sans-IO core (packages/quinn-engine), which has the methods of `tunnel.engine.port`.
 
-Here is only what Python does better: files, names, and which cause an ending has. ImportError without the wheel.
+Here is only what Python does better: files, names, and which cause an ending has. ImportError without the wheel, and
+with one of another revision: what it lacks would show when somebody asks for it, or never.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 
+import quinn_engine
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 from quinn_engine import Endpoint
@@ -13,10 +14,16 @@ from quinn_engine import Endpoint
 from tunnel.engine import causes, port
 from tunnel.engine.credentials import certificates, check_key, check_pin, read, server_name, system_authorities
 from tunnel.engine.port import Address, Closed, Engine
-from tunnel.engine.settings import ClientTls, EngineLimits, ServerTls, TlsFileError
+from tunnel.engine.settings import ClientTls, EngineLimits, Qlog, ServerTls, TlsFileError
 from tunnel.errors import Cause
 
 __all__ = ["TlsFileError", "client_engine", "server_engine"]
+
+API = 1
+"""Rises with each change of what the wheel and `tunnel.engine` say to each other, in the crate's src/lib.rs as here."""
+
+if (_of_wheel := getattr(quinn_engine, "API", 0)) != API:
+    raise ImportError(f"its wheel is of another revision (API {_of_wheel}, not {API}); `make native` builds it anew")
 
 
 def client_engine(
@@ -25,13 +32,13 @@ def client_engine(
     *,
     path_mtu: Callable[[Address], int | None] | None = None,
     seed: int | None = None,
-    qlog_directory: Path | None = None,
+    qlog: Qlog | None = None,
 ) -> Engine:
     """An endpoint that connects.
 
     `path_mtu` gives the bytes of the largest IP packet that the way to an address carries: no larger datagrams are
-    probed. `seed` is for simulations. `qlog_directory` exists and gets a file for each connection. Raises TlsFileError
-    for a CA file that cannot be used, ValueError for an impossible server name or pin.
+    probed. `seed` is for simulations. `qlog` asks for a file of each connection. Raises TlsFileError for a CA file that
+    cannot be used, ValueError for an impossible server name or pin.
     """
     check_pin(tls)
     pin = None if tls.insecure else tls.pin_sha256
@@ -48,20 +55,16 @@ def client_engine(
         pin_sha256=pin,
         path_mtu=path_mtu,
         seed=seed,
-        qlog_directory=qlog_directory,
+        qlog=qlog,
     )
 
 
-def server_engine(
-    tls: ServerTls, limits: EngineLimits, *, seed: int | None = None, qlog_directory: Path | None = None
-) -> Engine:
+def server_engine(tls: ServerTls, limits: EngineLimits, *, seed: int | None = None, qlog: Qlog | None = None) -> Engine:
     """An endpoint that is connected to. Raises TlsFileError for a certificate or key that cannot be used."""
     check_key(tls)
     try:
         certificate, private_key = read(tls.certificate_file), read(tls.private_key_file)
-        return Endpoint.server(
-            port, _closed, limits, certificate, private_key, seed=seed, qlog_directory=qlog_directory
-        )
+        return Endpoint.server(port, _closed, limits, certificate, private_key, seed=seed, qlog=qlog)
     except ValueError as error:
         raise TlsFileError(f"{tls.certificate_file}, {tls.private_key_file}: cannot be used: {error}") from error
 
