@@ -187,6 +187,17 @@ def test_a_half_closed_stream_that_stands_still_ends(play: Play) -> None:
     assert 5 < run.seconds(run[0].application.over_at) < 8
 
 
+@pytest.mark.failure("F24")
+@pytest.mark.parametrize("download", [True, False])
+def test_a_half_closed_stream_that_is_read_slowly_goes_on(play: Play, download: bool) -> None:
+    """Slower than its sender can see: all bytes and the end have left it for longer than the linger."""
+    slow = Script(b"GET", read_bytes=4_000, read_pause_s=0.1)
+    settings = replace(SETTINGS, half_closed_linger_s=1.0, tell_taken_every_s=0.2)
+    run = play(Transaction(slow, send(BODY)) if download else Transaction(send(BODY), slow), settings=settings)
+    assert run[0].happy
+    assert run.seconds((run[0].application if download else run[0].target).over_at) > 5
+
+
 @pytest.mark.failure("F23")
 def test_an_end_that_the_library_loses_is_rescued() -> None:
     plan = Plan(1, (Transaction(REQUEST, send(BODY)),), faults=Faults(lose_bare_fin=1.0))

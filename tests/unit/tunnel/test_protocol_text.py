@@ -17,7 +17,7 @@ def test_codes_are_the_error_table() -> None:
 
 def test_examples_are_messages() -> None:
     examples = re.findall(r"^    ([A-Z]+) .*?  ((?:[0-9a-f]{2} ){2} [0-9a-f ]+)$", TEXT, re.MULTILINE)
-    assert len(examples) == 12
+    assert len(examples) == 13
     for name, text in examples:
         decoder = Decoder()
         decoder.feed(bytes.fromhex(text))

@@ -117,7 +117,7 @@ class SessionCollector(Collector):
         yield overdue
         oldest = _gauge(
             "tunnel_oldest_unconfirmed_end_timestamp_seconds",
-            "When the oldest end that waits for its DONE was sent; 0 where none waits",
+            "Since when the oldest end waits for its DONE: it was sent, or TAKEN came; 0 where none waits",
             "role",
         )
         since = self._session.oldest_unconfirmed_end_at()

@@ -14,7 +14,7 @@ from tunnel.session.connection import State
 from tunnel.session.events import Ending
 from tunnel.session.server import ServerSession
 from tunnel.session.settings import SessionSettings
-from tunnel.wire.messages import Direction
+from tunnel.wire.messages import Direction, Taken
 
 RESTART_BOUND_S = 5.0
 DEAD_BOUND_S = 12.0
@@ -357,6 +357,67 @@ def test_half_closed_linger_ends_a_stream_that_stands_still(make_pair: Callable[
     pair.run(15)
     assert pair.client.session.stream_count == 1, "a byte of progress sets the linger back"
     assert pair.run(30, lambda: quiet(pair))
+
+
+@pytest.mark.parametrize("down", [True, False])
+def test_slow_reader_is_progress_although_its_peer_sends_nothing(make_pair: Callable[..., Pair], down: bool) -> None:
+    """Everything has left the sender, its end too; the other application takes it over a time of many lingers."""
+    pair = make_pair(SessionSettings(half_closed_linger_s=20.0, tell_taken_every_s=4.0))
+    here, there = pair.open()
+    sender, reader = (pair.server, pair.client) if down else (pair.client, pair.server)
+    sends, reads = (there, here) if down else (here, there)
+    reader.takes_bytes = reader.hands_over = False
+    assert sender.session.send(sends, b"x" * 10_000, pair.world.now) == 10_000
+    sender.session.finish(sends, pair.world.now)
+    assert pair.run(5, lambda: reads in reader.endings)
+    for _ in range(10):
+        pair.run(15)
+        reader.session.delivered(reads, 1_000, pair.world.now)
+    since = sender.session.oldest_unconfirmed_end_at()
+    assert since is not None
+    assert pair.world.now - since < 20, "it does not stand still"
+    reader.session.ended(reads, pair.world.now)
+    reader.session.finish(reads, pair.world.now)
+    sender.session.ended(sends, pair.world.now)
+    assert pair.run(5, lambda: sends in sender.endings)
+    assert not sender.of(events.Abandoned) + reader.of(events.Abandoned)
+    assert pair.run(5, lambda: quiet(pair))
+
+
+def test_peer_is_not_told_of_each_byte_that_is_taken(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(tell_taken_every_s=60.0))
+    stream, far = pair.open()
+    told = []
+    pair.server.session._on_taken = lambda *what: told.append(what)  # type: ignore[method-assign]
+    for _ in range(300):
+        server_session(pair).send(far, b"x" * 100, pair.world.now)
+        pair.run(1)
+    assert len(pair.client.received[stream]) == 30_000
+    assert 4 <= len(told) <= 5
+
+
+def test_taken_beyond_what_was_sent_is_a_violation(pair: Pair) -> None:
+    stream, _ = pair.open()
+    server = server_session(pair)
+    connection = next(iter(server._connections.values()))
+    qid = next(iter(connection.streams))
+    server._tell(connection, Taken(qid, 1 << 20))
+    assert pair.run(5, lambda: stream in pair.client.endings)
+    assert pair.client.endings[stream] == (Ending.LOST, Cause.PROTOCOL_VIOLATION)
+
+
+def test_taken_without_anything_new_is_no_progress(make_pair: Callable[..., Pair]) -> None:
+    pair = make_pair(SessionSettings(half_closed_linger_s=20.0))
+    stream, _ = pair.open()
+    client_session(pair).finish(stream, pair.world.now)
+    server = server_session(pair)
+    connection = next(iter(server._connections.values()))
+    qid = next(iter(connection.streams))
+    for _ in range(8):
+        server._tell(connection, Taken(qid, 1))
+        pair.run(5)
+    assert pair.client.of(events.Abandoned) + pair.server.of(events.Abandoned)
+    assert quiet(pair)
 
 
 def test_client_gives_its_answer_when_it_drains(make_pair: Callable[..., Pair]) -> None:

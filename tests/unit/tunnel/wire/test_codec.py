@@ -21,6 +21,7 @@ from tunnel.wire.messages import (
     Ping,
     Pong,
     Reply,
+    Taken,
     Welcome,
 )
 from tunnel.wire.varint import MAX_VARINT, decode_varint, encode_varint
@@ -37,6 +38,7 @@ GOLDEN: list[tuple[Message, str]] = [
     (GoAway(12), "05 01 0c"),
     (Ping(b"12345678"), "06 08 31 32 33 34 35 36 37 38"),
     (Pong(b"12345678"), "07 08 31 32 33 34 35 36 37 38"),
+    (Taken(4, 65536), "08 05 04 80010000"),
     (Open(Kind.CONNECT, Target.of("example.test", 443)), "10 11 01 03 0c 6578616d706c652e74657374 01bb"),
     (Open(Kind.CONNECT, Target.of("192.0.2.1", 80)), "10 09 01 01 04 c0000201 0050"),
     (Open(Kind.CONNECT, Target.of("2001:db8::1", 80)), "10 15 01 04 10 20010db8000000000000000000000001 0050"),
@@ -67,6 +69,7 @@ messages = st.one_of(
     st.builds(Welcome, st.binary(min_size=8, max_size=8), st.binary(min_size=16, max_size=16), numbers, numbers),
     st.builds(Done, numbers, st.sampled_from(Direction), numbers, st.sampled_from(Outcome)),
     st.builds(End, numbers, numbers),
+    st.builds(Taken, numbers, numbers),
     st.builds(GoAway, numbers),
     st.builds(Ping, st.binary(min_size=8, max_size=8)),
     st.builds(Open, st.just(Kind.CONNECT), targets),

@@ -39,6 +39,7 @@ from tunnel.wire.messages import (
     Ping,
     Pong,
     Reply,
+    Taken,
     Welcome,
 )
 
@@ -164,6 +165,8 @@ class Session(ABC):
         self._now = found.last_progress_at = now
         found.receive.undelivered_bytes -= count
         self._consume(found, count)
+        if now - found.receive.told_at >= self.settings.tell_taken_every_s:
+            self._tell_taken(found)
 
     def discarded(self, count: int) -> None:
         """The edge threw away `count` bytes of what `Data` carried, with a stream that is gone or stopped."""
@@ -199,10 +202,11 @@ class Session(ABC):
         return self._engine.packets()
 
     def oldest_unconfirmed_end_at(self) -> float | None:
-        """When the oldest end that waits for its DONE was sent, on the clock of `now`."""
+        """Since when the oldest end waits for its DONE, on the clock of `now`: it was sent, or the peer's application
+        took something before it."""
         halves = [stream.send for stream in list(self._streams.values())]
         waiting = (half for half in halves if half.state is SendState.FINISHED and half.confirmed is None)
-        return min((half.ended_at for half in waiting if half.ended_at is not None), default=None)
+        return min((max(half.ended_at, half.taken_at) for half in waiting if half.ended_at is not None), default=None)
 
     def overdue_ends(self, now: float) -> dict[tuple[Direction, str], int]:
         """Ends that have stood for `stall_after_s`, by what happened to them last: `received` or `forwarded`."""
@@ -344,7 +348,8 @@ class Session(ABC):
         receives = (
             Direction.TARGET_TO_CLIENT if self.sends is Direction.CLIENT_TO_TARGET else Direction.CLIENT_TO_TARGET
         )
-        stream = Stream(self._next_stream, SendHalf(self.sends), ReceiveHalf(receives), self._now, self._now)
+        receive = ReceiveHalf(receives, told_at=self._now)
+        stream = Stream(self._next_stream, SendHalf(self.sends), receive, self._now, self._now)
         self._next_stream += 1
         self._streams[stream.number] = stream
         self._watch_progress(stream)
@@ -459,6 +464,13 @@ class Session(ABC):
             self._note(stream, What.HANDED_OVER, final_offset)
             self._tell(connection, Done(stream.qid, half.direction, final_offset, OUTCOMES[half.ending]))
 
+    def _tell_taken(self, stream: Stream) -> None:
+        """A reader can be slower than its peer can see: by a window of bytes, and behind the end by all of them."""
+        connection, half = self._connection_of(stream), stream.receive
+        if connection is not None and stream.qid is not None and half.state is not ReceiveState.RECEIPTED:
+            half.told_at = self._now
+            self._tell(connection, Taken(stream.qid, half.offset - half.undelivered_bytes))
+
     def _stop(self, stream: Stream, cause: Cause) -> None:
         half = stream.receive
         if half.state is ReceiveState.RECEIPTED:
@@ -563,6 +575,8 @@ class Session(ABC):
                 self._on_done(connection, message)
             case End(qid, final_offset):
                 self._on_end(connection, qid, final_offset)
+            case Taken(qid, offset):
+                self._on_taken(connection, qid, offset)
             case GoAway():
                 self._on_goaway(connection, message)
             case Ping(payload):
@@ -596,6 +610,18 @@ class Session(ABC):
             self._on_stopped(stream, Cause.CANCELLED)
             self._reset_engine(stream, Cause.CANCELLED)
         self._retire_if_done(stream)
+
+    def _on_taken(self, connection: Connection, qid: int, offset: int) -> None:
+        stream = connection.streams.get(qid)
+        if stream is None:
+            return
+        half = stream.send
+        if offset > half.offset:
+            raise WireError(f"a TAKEN of stream {qid} for bytes that were not sent")
+        if offset > half.taken:
+            half.taken, half.taken_at = offset, self._now
+            stream.last_progress_at = self._now
+            self._note(stream, What.TAKEN, offset)
 
     def _on_end(self, connection: Connection, qid: int, final_offset: int) -> None:
         stream = connection.streams.get(qid)

@@ -42,6 +42,7 @@ class What(StrEnum):
     CONFIRMED = "receipt received at"
     ANNOUNCED = "END sent at"
     ANNOUNCED_TO_US = "END received, of"
+    TAKEN = "taken by the peer's application, up to"
     RESCUED = "rescued at"
 
 

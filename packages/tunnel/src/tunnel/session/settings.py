@@ -40,6 +40,9 @@ class SessionSettings:
     max_early_ends: int = 256
     """Per connection: ENDs, and DONEs, kept for streams that were not seen yet. As many as there can be streams."""
 
+    tell_taken_every_s: float = 60.0
+    """The peer is told that the application takes its bytes, at most this often: a fifth of the half-closed linger."""
+
     stall_after_s: float = 5.0
     """Evidence is told of a stream that waits for something and has stood still for this long."""
 

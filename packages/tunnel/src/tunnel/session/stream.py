@@ -68,6 +68,9 @@ class SendHalf:
     """The engine took less than it was given last."""
     confirmed: Outcome | None = None
     """What the peer's DONE said."""
+    taken: int = 0
+    """What the peer's application has taken, as far as TAKEN told."""
+    taken_at: float = 0.0
     ended_at: float | None = None
     end_open_at: float | None = None
     """See `ledger.Half`."""
@@ -89,6 +92,8 @@ class ReceiveHalf:
     """Bytes that the engine delivered."""
     undelivered_bytes: int = 0
     """Given to the edge, not taken by its socket's kernel yet."""
+    told_at: float = 0.0
+    """When TAKEN was sent last; at first when the stream began."""
     ending: Ending | None = None
     end_offset: int | None = None
     """Where END says that the direction ends."""

@@ -23,6 +23,7 @@ from tunnel.wire.messages import (
     Ping,
     Pong,
     Reply,
+    Taken,
     Welcome,
 )
 from tunnel.wire.varint import decode_varint, encode_varint
@@ -163,7 +164,7 @@ def _read_open(body: _Body) -> Open:
     return Open(kind, target)
 
 
-_HELLO, _WELCOME, _DONE, _END, _GOAWAY, _PING, _PONG, _OPEN, _REPLY = 1, 2, 3, 4, 5, 6, 7, 0x10, 0x11
+_HELLO, _WELCOME, _DONE, _END, _GOAWAY, _PING, _PONG, _TAKEN, _OPEN, _REPLY = 1, 2, 3, 4, 5, 6, 7, 8, 0x10, 0x11
 
 # What an enumeration's call does, without the call: these two are in each DONE.
 _DIRECTIONS, _OUTCOMES = {one.value: one for one in Direction}, {one.value: one for one in Outcome}
@@ -185,6 +186,7 @@ _READERS: dict[int, Callable[[_Body], Message]] = {
     _GOAWAY: lambda b: GoAway(b.varint()),
     _PING: lambda b: Ping(b.take(PING_BYTES)),
     _PONG: lambda b: Pong(b.take(PING_BYTES)),
+    _TAKEN: lambda b: Taken(b.varint(), b.varint()),
     _OPEN: _read_open,
     _REPLY: lambda b: Reply(b.varint(), _read_address(b)),
 }
@@ -205,6 +207,8 @@ def _encode_body(message: Message) -> tuple[int, bytes]:
             return _WELCOME, session_id + instance_id + v(max_streams) + v(features)
         case End(stream, final_offset):
             return _END, v(stream) + v(final_offset)
+        case Taken(stream, offset):
+            return _TAKEN, v(stream) + v(offset)
         case GoAway(last_stream):
             return _GOAWAY, v(last_stream)
         case Ping(payload):

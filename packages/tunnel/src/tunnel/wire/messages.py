@@ -80,6 +80,14 @@ class End:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """The application of whoever sends this takes its bytes of `stream`: those up to `offset`, so far."""
+
+    stream: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
 class GoAway:
     """The sender drains: streams above `last_stream` are not processed; no new ones, please."""
 
@@ -126,5 +134,5 @@ class Reply:
     bound: Target | None
 
 
-Control = Hello | Welcome | Done | End | GoAway | Ping | Pong
+Control = Hello | Welcome | Done | End | Taken | GoAway | Ping | Pong
 Message = Control | Open | Reply
