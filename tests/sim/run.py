@@ -79,12 +79,12 @@ class Run:
         self._engines = engines
         self._most_unread = len(plan.transactions) * plan.limits.stream_window_cap_bytes
         self._quiet_at = self.world.now + plan.quiet_at_s
-        self._server_address: Address | None = None
+        self._server_addresses: list[Address] = []
         self._add_server(SERVER)
         self.client_receipts = Receipts(engines.client(plan.limits, self._rng))
         engine = self.client_receipts.engine
         host = Host(self.world, self._seeded(), CLIENT)
-        self.client = ProxyClient(self.world, host, engine, plan.settings, self._seeded(), lambda: self._server_address)
+        self.client = ProxyClient(self.world, host, engine, plan.settings, self._seeded(), self._resolve)
         self.pending = {
             f"t{number}.test": self._pending(f"t{number}.test", one) for number, one in enumerate(plan.transactions)
         }
@@ -161,8 +161,12 @@ class Run:
         assert one.dials == 1, f"{one}: a request was processed twice"
         return one.plan.dial_s, one.plan.dial_cause, None if one.plan.dial_cause is not Cause.NONE else one.target
 
+    def _resolve(self) -> list[Address]:
+        return self._server_addresses
+
     def _add_server(self, address: Address) -> None:
-        self._server_address = address
+        if address not in self._server_addresses:
+            self._server_addresses.append(address)  # One that drains is still there, and the resolver's first.
         self.server_receipts.append(Receipts(self._engines.server(self.plan.limits, self._rng)))
         engine = self.server_receipts[-1].engine
         host = Host(self.world, self._seeded(), address)

@@ -3,12 +3,13 @@
 Rules:
 - Everything of `tunnel` is real except what is beneath it: the event loop, the sockets, the clock, and, on the model
   engine, QUIC. What the two services do beyond it (a dial, the resolver's answer) is repeated here in a few lines.
-- A server may be replaced: it drains, or its machine is gone and another one takes over its address.
+- A server may be replaced: it drains, and another one is behind its name too; or its machine is gone and another one
+  takes over its address.
 """
 
 import asyncio
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, cast
 
@@ -83,7 +84,7 @@ class Proxy:
 
 
 class ProxyClient(Proxy):
-    """Takes applications' connections. `resolve` gives the server's address, or None where it has none."""
+    """Takes applications' connections. `resolve` gives the server's addresses, none where it has none."""
 
     def __init__(
         self,
@@ -92,7 +93,7 @@ class ProxyClient(Proxy):
         engine: Engine,
         settings: SessionSettings,
         rng: Random,
-        resolve: Callable[[], Address | None],
+        resolve: Callable[[], Sequence[Address]],
     ) -> None:
         self.session = ClientSession(engine, settings, token=TOKEN, rng=rng, now=world.now)
         self._resolve = resolve
@@ -133,11 +134,11 @@ class ProxyClient(Proxy):
             self.host.call_later(0.001, self._connect)
 
     def _connect(self) -> None:
-        address = self._resolve()
-        if address is None:
-            self.session.connect_failed(self.world.now)
+        addresses = self._resolve()
+        if addresses:
+            self.session.connect(addresses, self.world.now)
         else:
-            self.session.connect(address, self.world.now)
+            self.session.connect_failed(self.world.now)
         self.driver.wake()
 
 

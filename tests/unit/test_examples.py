@@ -52,7 +52,9 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def test_there_are_some() -> None:
-    assert {"default", "small", "endings", "bulk", "web", "staircase", "rough-minute"} <= {path.stem for path in FILES}
+    assert {"default", "small", "endings", "bulk", "web", "staircase", "restarts", "rough-minute"} <= {
+        path.stem for path in FILES
+    }
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

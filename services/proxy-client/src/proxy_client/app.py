@@ -1,7 +1,8 @@
 """The program: a SOCKS listener, a session, a socket, and what is counted and logged.
 
 Rules:
-- Everything runs on one loop; resolving names is the only thing that waits, and it is bounded.
+- Everything runs on one loop; resolving names is the only thing that waits, and it is bounded. Where the server's name
+  does not resolve, the addresses that it had before are as good as any.
 - SIGTERM: no new connections, open streams finish within the drain timeout; a second SIGTERM, or the timeout,
   resets what is left.
 """
@@ -22,6 +23,7 @@ from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
 from tunnel.engine import choice
+from tunnel.engine.port import Address as SocketAddress
 from tunnel.engine.port import Engine
 from tunnel.engine.settings import ClientTls, EngineLimits, Qlog, TlsFileError
 from tunnel.errors import Cause
@@ -41,6 +43,9 @@ from tunnel.session.settings import SessionSettings
 from tunnel.target import Target
 
 RESOLVE_TIMEOUT_S = 5.0
+RESOLVE_AGAIN_TIMEOUT_S = 1.0
+"""Where addresses from before are known: requests may be waiting, and a silent resolver is no reason to let them."""
+
 EXIT_CLEAN = 0
 EXIT_CUT = 1  # Connections had to be reset for the program to end.
 
@@ -70,6 +75,8 @@ class ProxyClient:
         self._was_ready = False
         self._attempts = 0
         """Since the last connection that came up."""
+        self._addresses: list[SocketAddress] = []
+        """What the server's name resolved to when it last did."""
         self._problem = ""
         """Why the last attempt failed."""
         self._repeats = Repeats()
@@ -248,23 +255,25 @@ class ProxyClient:
             getattr(self._log, level)(name, server=str(self._settings.server), **fields)
 
     async def _resolve(self) -> None:
-        """Asks anew at each connect: the server may have moved. Failed attempts go through the addresses."""
+        """Asks anew at each connect: the server may have moved."""
         server = self._settings.server
         if not self._attempts:
             self._log.info("connecting", server=str(server))
+        self._attempts += 1
+        timeout_s = RESOLVE_AGAIN_TIMEOUT_S if self._addresses else RESOLVE_TIMEOUT_S
         try:
-            addresses = await resolve(self._udp_socket, server.host, server.port, RESOLVE_TIMEOUT_S)
+            self._addresses = await resolve(self._udp_socket, server.host, server.port, timeout_s)
         except (OSError, TimeoutError) as error:
             silent = isinstance(error, TimeoutError)
             self._problem = "the resolver did not answer in time" if silent else error.strerror or str(error)
-            self._say(("warning", "server_not_found", {"detail": self._problem}))
-            self._session.connect_failed(Driver.now())
+            known = {"addresses_from_before": len(self._addresses)} if self._addresses else {}
+            self._say(("warning", "server_not_found", {"detail": self._problem, **known}))
         except Exception as error:  # Also what nobody foresaw must not end the trying: UnicodeError for an odd name.
             self._on_fault(error)
-            self._session.connect_failed(Driver.now())
+        if self._addresses:
+            self._session.connect(self._addresses, Driver.now())
         else:
-            self._session.connect(addresses[self._attempts % len(addresses)], Driver.now())
-        self._attempts += 1
+            self._session.connect_failed(Driver.now())
         self._driver.wake()
 
     def _on_fault(self, error: Exception) -> None:

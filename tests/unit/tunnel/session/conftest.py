@@ -21,6 +21,7 @@ from tunnel.target import Target
 
 CLIENT: Address = ("192.0.2.1", 50_000)
 SERVER: Address = ("192.0.2.2", 4433)
+OTHER: Address = ("192.0.2.3", 4433)
 TARGET = Target.of("target.test", 80)
 TOKEN = b"unmistakable-7f3a"
 
@@ -37,6 +38,8 @@ class Edge:
         self.takes_bytes = True
         self.hands_over = True
         self.alive = True
+        self.addresses = [SERVER]
+        """What the server's name resolves to."""
         self.on_event: Callable[[events.Event], None] = lambda event: None
 
     def of(self, kind: type[events.Event]) -> list[events.Event]:
@@ -71,7 +74,7 @@ class Edge:
                         self.session.ended(stream, now)
                 case events.ConnectWanted():
                     assert isinstance(self.session, ClientSession)
-                    self.session.connect(SERVER, now)
+                    self.session.connect(self.addresses, now)
                 case events.Dial(stream):
                     assert isinstance(self.session, ServerSession)
                     self.session.dialled(stream, None, now)
@@ -113,6 +116,13 @@ class Pair:
         self.server.alive = False
         self.server = Edge(self.world, self.make_server())
         self.world.add(SERVER, self.server)
+
+    def add_server(self, address: Address) -> Edge:
+        """One more behind the same name."""
+        server = Edge(self.world, self.make_server())
+        self.world.add(address, server)
+        self.client.addresses = [*self.client.addresses, address]
+        return server
 
     def run(self, seconds: float, until: Callable[[], bool] = lambda: False) -> bool:
         return self.world.run(seconds, until)

@@ -266,7 +266,7 @@ class Session(ABC):
     def _on_suspect(self, connection: Connection) -> None:  # noqa: B027 -- only a client makes replacements.
         """A probe is unanswered."""
 
-    def _on_down(self, connection: Connection) -> None:  # noqa: B027 -- only a client connects again.
+    def _on_down(self, connection: Connection, cause: Cause) -> None:  # noqa: B027 -- only a client connects again.
         """The connection has left the tables."""
 
     def _on_retired(self, connection: Connection) -> None:  # noqa: B027 -- only a client places streams.
@@ -319,7 +319,7 @@ class Session(ABC):
                 elif (stream := self._stream_of(connection, qid)) is not None:
                     self._on_stopped(stream, cause_of_code(code, Cause.CANCELLED))
             case port.Connected(address):
-                connection.address = address
+                connection.address = connection.address or address  # A client knows it in the resolver's words.
                 self._on_connected(connection)
             case port.StreamsAvailable():
                 connection.full = False
@@ -716,7 +716,7 @@ class Session(ABC):
         self.ledger.connections[why] += 1
         down = events.ConnectionDown(connection.number, why, detail, len(lost), connection.was_up, connection.address)
         self._events.append(down)
-        self._on_down(connection)
+        self._on_down(connection, why)
 
     def _lose_stream(self, stream: Stream, cause: Cause) -> bool:
         """Tells the edge what it does not know yet. True where something was lost."""

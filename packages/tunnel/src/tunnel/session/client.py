@@ -5,12 +5,16 @@ Rules:
 - A request waits a bounded time for a connection, then for a REPLY, and always gets an answer (F15).
 - One connection is being made at a time, after a jittered back-off where the last try failed (F25). One that falls
   silent before its WELCOME (its server ended in the middle of the greeting) does not keep its replacement out.
+- A try goes through all addresses of the server's name: one that refuses makes room for the next at once, one that is
+  silent after `next_address_s`, and the first WELCOME wins. Where a server drains, refused or fell silent comes last.
 - A connection that is suspect, leaving or full gets no new streams (F18). A suspect one whose replacement finds the
   server restarted is lost at once (F02).
 - A stream that a draining server did not process is replayed, once, with the bytes sent so far (at most `early_bytes`).
 """
 
+import math
 from collections import deque
+from collections.abc import Sequence
 from random import Random
 
 from tunnel.engine import port
@@ -48,6 +52,10 @@ class ClientSession(Session):
         self._failures = 0
         self._backing_off = False
         self._draining = False
+        self._untried: deque[port.Address] = deque()
+        """Addresses that this try has not come to yet."""
+        self._shunned: dict[port.Address, float] = {}
+        """Since when an address that the name had last is no good. One that is well again is taken out."""
         self._ensure_connection()
 
     # The edge.
@@ -71,12 +79,15 @@ class ClientSession(Session):
             self._timers.set(("open", stream.number), stream.open_deadline)
         return stream.number
 
-    def connect(self, address: port.Address, now: float) -> None:
-        """The answer to `ConnectWanted`."""
+    def connect(self, addresses: Sequence[port.Address], now: float) -> None:
+        """The answer to `ConnectWanted`: what the server's name resolves to, at least one address."""
         self._now = now
         self._resolving = False
         if not self._draining:
-            self._adopt(self._engine.connect(address, now), State.CONNECTING)
+            self._shunned = {address: self._shunned[address] for address in addresses if address in self._shunned}
+            best_first = sorted(addresses, key=lambda address: self._shunned.get(address, -math.inf))
+            self._untried = deque(best_first[: self.settings.max_addresses])
+            self._try_next()
 
     def connect_failed(self, now: float) -> None:
         """The other answer: the server's name does not resolve."""
@@ -88,6 +99,7 @@ class ClientSession(Session):
         """No new streams; connections close as they run empty. `connection_count` tells when that is done."""
         self._now = now
         self._draining = True
+        self._untried.clear()
         for number in list(self._waiting):
             self._give_up(self._streams[number], Cause.SHUTTING_DOWN)
         for connection in list(self._connections.values()):
@@ -107,18 +119,14 @@ class ClientSession(Session):
     # Connections.
 
     def _ensure_connection(self) -> None:
-        if self._draining or self._resolving or self._backing_off:
+        if self._draining or self._resolving or self._backing_off or self._untried:
             return
         healthy = [
             connection
             for connection in self._connections.values()
             if connection.state in (State.GREETING, State.UP) and not connection.liveness.suspect
         ]
-        making = any(
-            connection.state is State.CONNECTING
-            or (connection.state is State.GREETING and not connection.liveness.suspect)
-            for connection in self._connections.values()
-        )
+        making = bool(self._fresh())
         # Those that are suspect or leaving must not keep their replacement out; they are bounded all the same.
         usable = len(healthy) + making
         most = self.settings.max_connections
@@ -127,6 +135,34 @@ class ClientSession(Session):
         if wanted and not making and not crowded:
             self._resolving = True
             self._events.append(events.ConnectWanted())
+
+    def _try_next(self) -> None:
+        address = self._untried.popleft()
+        connection = self._adopt(self._engine.connect(address, self._now), State.CONNECTING)
+        connection.address = address
+        if self._untried:
+            self._timers.set(("address", 0), self._now + self.settings.next_address_s)
+
+    def _try_next_if_silent(self) -> None:
+        """An address that has answered, if only with a handshake, has the time of the greeting."""
+        if self._untried and all(connection.state is State.CONNECTING for connection in self._fresh()):
+            self._try_next()
+
+    def _fresh(self) -> list[Connection]:
+        """Connections that are being made and have not fallen silent."""
+        making = (State.CONNECTING, State.GREETING)
+        return [each for each in self._connections.values() if each.state in making and not each.liveness.suspect]
+
+    def _end_try(self) -> None:
+        """One address has let us in: what is on its way to the others is not needed."""
+        self._untried.clear()
+        for other in self._fresh():
+            if other.state is State.CONNECTING:
+                self._kill(other, Cause.NONE, "another address answered first")
+
+    def _shun(self, connection: Connection) -> None:
+        assert connection.address is not None
+        self._shunned[connection.address] = self._now
 
     def _back_off(self) -> None:
         """Full jitter: uniform up to a ceiling that doubles with each failure, up to the cap."""
@@ -158,6 +194,7 @@ class ClientSession(Session):
         if connection.state is State.GREETING:
             connection.state = State.UP
         assert connection.address is not None
+        self._shunned.pop(connection.address, None)
         self._events.append(
             events.ConnectionUp(
                 connection.number,
@@ -168,6 +205,7 @@ class ClientSession(Session):
                 self._now - connection.started_at,
             )
         )
+        self._end_try()
         self._check_liveness(connection)
         for other in list(self._connections.values()):
             self._watch_spare(other)
@@ -175,24 +213,33 @@ class ClientSession(Session):
         self._place_waiting()
 
     def _on_suspect(self, connection: Connection) -> None:
+        self._shun(connection)
+        self._try_next_if_silent()
         for other in list(self._connections.values()):
             self._compare_instances(suspect=connection, newer=other)
         self._ensure_connection()
 
     def _compare_instances(self, *, suspect: Connection, newer: Connection) -> None:
+        """At another address another instance is what is expected: then only silence tells."""
         if not (suspect.liveness.suspect and newer.was_up and newer.started_at > suspect.started_at):
+            return
+        if suspect.address != newer.address:
             return
         if suspect.state is State.GREETING:  # Whoever owed it a WELCOME has greeted its replacement meanwhile.
             self._kill(suspect, Cause.HELLO_TIMEOUT, Cause.HELLO_TIMEOUT.summary)
         elif suspect.state is State.UP and newer.instance_id != suspect.instance_id:
             self._kill(suspect, Cause.PEER_RESTARTED, Cause.PEER_RESTARTED.summary)
-        # Where a server drains, another instance is what is expected: only silence tells.
+        # Where a server drains, another instance is what is expected there too.
 
-    def _on_down(self, connection: Connection) -> None:
+    def _on_down(self, connection: Connection, cause: Cause) -> None:
+        if cause is not Cause.NONE:
+            self._shun(connection)
         if connection.was_up and self._now - connection.started_at >= self.settings.reconnect_cap_s:
             self._failures = 0
-        else:  # Also a server that lets us in and falls over at once is left alone for a while.
-            self._back_off()
+        elif not connection.was_up and (self._untried or self._fresh()):  # The try is not over.
+            self._try_next_if_silent()
+        elif connection.was_up or cause is not Cause.NONE or not self.is_up:
+            self._back_off()  # Also a server that lets us in and falls over at once is left alone for a while.
         self._place_waiting()
 
     def _on_goaway(self, connection: Connection, message: GoAway) -> None:
@@ -206,6 +253,7 @@ class ClientSession(Session):
 
     def _leave_server(self, draining: Connection) -> None:
         """It drains, and says so on each of its connections; on some that word is still on the way."""
+        self._shun(draining)
         for connection in list(self._connections.values()):
             if connection is draining or (connection.was_up and connection.instance_id == draining.instance_id):
                 self._begin_leaving(connection)
@@ -407,6 +455,8 @@ class ClientSession(Session):
             case "reconnect":
                 self._backing_off = False
                 self._ensure_connection()
+            case "address":
+                self._try_next_if_silent()
             case "spare":
                 if (connection := self._connections.get(number)) is not None:
                     self._close_spare(connection)

@@ -106,7 +106,7 @@ class ConnectionUp:
 class ConnectionDown:
     """A connection ended; NONE is an orderly close. `streams_lost` were on it and had not ended.
 
-    `address` is the peer's, None where the handshake was never complete.
+    `address` is the peer's, None at a server where the handshake was never complete.
     """
 
     connection: int

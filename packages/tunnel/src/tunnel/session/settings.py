@@ -19,6 +19,10 @@ class SessionSettings:
     reconnect_floor_s: float = 0.05
     reconnect_cap_s: float = 1.0
     """Client: the back-off is uniform between the floor and a ceiling that doubles up to this cap (F25)."""
+    next_address_s: float = 0.5
+    """Client: an address of the server's that is silent for this long has the next one tried beside it."""
+    max_addresses: int = 8
+    """Client: so many are tried before the name is resolved again; those that failed then come last."""
     max_connections: int = 10
     """Client: connections to the server at a time. With quinn the first two have 31 streams for requests (ADR 2)."""
     max_streams_per_connection: int = 200
