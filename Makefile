@@ -113,6 +113,11 @@ test: $(READY) ## every test, cheap ones first (FINBACK_REQUIRE_DOCKER=1: contai
 	@$(BIN)/pytest -n auto --dist worksteal tests/integration $(ARGUMENTS)
 	@$(BIN)/pytest tests/e2e $(ARGUMENTS)
 
+# A row of docs/FAILURES.md without a test, and a test that was skipped, are failures too.
+.PHONY: test-failures
+test-failures: $(READY) ## which test proves which row of docs/FAILURES.md, and a run of exactly those
+	@FINBACK_REQUIRE_QUINN=1 $(BIN)/python -m tests.failures $(ARGUMENTS)
+
 COMPOSE = $(shell docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 
 .PHONY: images

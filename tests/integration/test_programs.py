@@ -8,7 +8,7 @@ import signal
 import socket
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from tests.integration.conftest import Target
 from tests.pairings import Pairing, every_pairing
 
 from servicekit.address import Address
+from tunnel.engine.aioquic import client_engine
+from tunnel.engine.settings import ClientTls, EngineLimits
 
 BIN = Path(sys.executable).parent
 WAIT_S = 30.0
@@ -620,6 +622,64 @@ async def test_who_is_not_let_in(start: Start, certificates: Path, tmp_path: Pat
     assert len(everything) < await server.metric("tunnel_connections_total", role="server", cause="certificate_refused")
     # Others are not bothered.
     await (await start_client(start, certificates, address)).event("ready")
+
+
+def first_flights(count: int) -> Iterator[bytes]:
+    """The first datagrams of so many handshakes, none of which will go on."""
+    for _ in range(count):
+        engine = client_engine(ClientTls("proxy-server", insecure=True), EngineLimits())
+        engine.connect(("127.0.0.1", 9), 0.0)
+        transmit = engine.poll_transmit(0.0)
+        assert transmit is not None
+        yield transmit.data[: transmit.segment_size]
+
+
+class Flood(asyncio.DatagramProtocol):
+    """The side of a stranger who begins many handshakes."""
+
+    def __init__(self) -> None:
+        self.asked_to_retry = asyncio.Event()
+
+    def datagram_received(self, data: bytes, addr: object) -> None:
+        if data[0] & 0xF0 == 0xF0:  # RFC 9000 section 17.2.5
+            self.asked_to_retry.set()
+
+
+@every_pairing
+@pytest.mark.failure("F26")
+async def test_f26_a_wrong_token_and_a_flood_of_handshakes_keep_nobody_out(
+    make_stack: MakeStack, target: Target, tmp_path: Path, pairing: Pairing
+) -> None:
+    """A stream that is open goes on, another client comes in, and strangers have to prove their address."""
+    stack = await make_stack()
+    _, reader, writer = await stack.request(target.address)
+    far_reader, far_writer = await target.connection()
+    address = await stack.server.address("quic")
+    other_token = tmp_path / "token"
+    other_token.write_text("no such token\n")
+    refused = await start_client(stack.start, stack.certificates, address, "--token-file", other_token)
+    await refused.event("connection_failed", cause="token_refused")
+
+    flood = Flood()
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        lambda: flood, remote_addr=(address.host, address.port)
+    )
+    for flight in first_flights(200):
+        transport.sendto(flight)
+        await asyncio.sleep(0)  # Answers are many, and a socket's buffer is small.
+    async with asyncio.timeout(WAIT_S):
+        await flood.asked_to_retry.wait()
+    client = await start_client(stack.start, stack.certificates, address, f"--engine={pairing.client}")
+    await client.event("ready")
+    transport.close()
+    async with asyncio.timeout(WAIT_S):
+        writer.write(b"still here")
+        assert await far_reader.readexactly(10) == b"still here"
+        far_writer.write(b"so am I")
+        assert await reader.readexactly(7) == b"so am I"
+    writer.close()
+    assert not stack.client.events("connection_suspect")
+    assert not refused.events("ready")
 
 
 async def test_server_that_is_not_there(start: Start, certificates: Path) -> None:
