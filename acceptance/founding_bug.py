@@ -34,6 +34,8 @@ class Run:
     document: dict[str, Any]
     traced: float
     """The share of the missing ends from which ids lead to log lines of both proxies."""
+    asked: frozenset[str]
+    """The proxies that logged what they know because they were asked."""
 
     @property
     def verdict(self) -> str:
@@ -71,6 +73,9 @@ def main() -> None:
         report(f"aioquic {OLD} without the rescue", bare, found and not bare.rescued)
         report("the hop and the direction", bare.way, "from server to client" in bare.way)
         report("missing ends that lead to the logs of both proxies", f"{bare.traced:.0%}", bare.traced > 0)
+        report(
+            "asked about them, and told", ", ".join(sorted(bare.asked)), bare.asked == {"proxy-client", "proxy-server"}
+        )
 
         saved = soak(f"--program=proxy-server={program}")
         report(f"aioquic {OLD} with the rescue", saved, passed(saved) and saved.rescued > 0)
@@ -115,16 +120,17 @@ def soak(*arguments: str) -> Run:
             *arguments,
         ]
         code = subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode
-        return Run(code, json.loads((Path(directory) / "verdict.json").read_text()), traced(Path(directory)))
+        return Run(code, json.loads((Path(directory) / "verdict.json").read_text()), *traced(Path(directory)))
 
 
-def traced(directory: Path) -> float:
+def traced(directory: Path) -> tuple[float, frozenset[str]]:
     found = Evidence(evidence.read(directory))
     anomalies = map(json.loads, (directory / "anomalies.jsonl").read_text().splitlines())
     missing = [line for line in anomalies if line.get("outcome") == "eof_missing"]
     led_to = [found.of(line) for line in missing]
     program = {entry.anchor: entry.program for entry in found.entries}
-    return sum(len({program[anchor] for anchor in anchors}) == 2 for anchors in led_to) / max(len(missing), 1)
+    share = sum(len({program[anchor] for anchor in anchors}) == 2 for anchors in led_to) / max(len(missing), 1)
+    return share, frozenset(entry.program for entry in found.entries if entry.why == "asked")
 
 
 if __name__ == "__main__":

@@ -115,10 +115,9 @@ async def test_a_stalled_transaction_leads_to_the_log_lines_of_both(
 ) -> None:
     """To both proxies its stream is idle, so neither tells of it unasked."""
     writers = [(await tunnel.connect(target.address))[1] for _ in range(2)]
-    inquiry = Inquiry({program: f"http://{address}/metrics" for program, address in ports.items()})
     host, port = writers[1].get_extra_info("sockname")
-    inquiry.about(f"{host}:{port}")
-    await inquiry.over()
+    async with Inquiry({program: f"http://{address}/metrics" for program, address in ports.items()}) as inquiry:
+        inquiry.about(f"{host}:{port}")
     asked = [line for line in log if line["event"] == "evidence"]
     assert [line["why"] for line in asked] == ["asked"] * 2
     (at_client,), (at_server,) = (line["streams"] for line in asked)

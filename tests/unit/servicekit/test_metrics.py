@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from threading import Thread
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
@@ -72,6 +72,16 @@ async def test_pending_is_asked_anew_each_time() -> None:
         streams.clear()
         assert json.loads((await get(server, "/pending"))[1])["streams"] == []
         assert await get(server, "/other") == (404, "there is /metrics, /healthz, /readyz, /pending\n")
+
+
+async def test_a_document_that_fails_is_one_answer_and_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
+    def fails(query: Mapping[str, str]) -> None:
+        raise ValueError(query)
+
+    with MetricsServer(ANY_PORT, registry(), lambda: None, documents={"/pending": fails}) as server:
+        capfd.readouterr()
+        assert await get(server, "/pending?of=it") == (500, "null\n")
+        assert "Traceback" not in capfd.readouterr().err
 
 
 async def test_pending_of_a_program_that_has_none(server: MetricsServer) -> None:

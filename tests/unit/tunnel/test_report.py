@@ -17,6 +17,7 @@ from tunnel.report import (
     Line,
     Repeats,
     address_text,
+    asked,
     describe,
 )
 from tunnel.session import events
@@ -213,3 +214,12 @@ def test_evidence_is_thinned_out_by_its_kind_and_counted() -> None:
     again = repeats.thin_out(stalled)
     assert again is not None
     assert again[2]["left_out"] == 5
+
+
+@pytest.mark.parametrize("number", ["9" * 5000, "²", "-4", "4.0", ""])
+def test_who_asks_for_no_stream_gets_no_answer(number: str) -> None:
+    class Known:
+        def evidence_of(self, application: str, session: str, qid: int | None, now: float) -> None:
+            assert qid is None
+
+    assert asked(Known(), {"session": "aa", "quic_stream": number}, 0.0) is None  # type: ignore[arg-type]

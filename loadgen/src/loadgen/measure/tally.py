@@ -100,11 +100,11 @@ class Tally:
         anomalies: Anomalies,
         windows: Windows | None = None,
         duration_s: float | None = None,
-        inquire: Callable[[str], None] = lambda application: None,
+        inquire: Callable[[Transaction], None] = lambda transaction: None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         """`windows` are those of the run's faults; `duration_s` is how long the load will last, where that is known;
-        `inquire` is told of the application's address of each transaction that stalls."""
+        `inquire` is told of each transaction that stalls."""
         self.scenarios = {name: ScenarioCount() for name in scenarios}
         self.windows = windows or Windows()
         self.by_window = {window: WindowCount() for window in Window}
@@ -202,7 +202,7 @@ class Tally:
         self._metrics.stalls[phase].inc()
         self._metrics.stalled[phase].inc()
         self._note("stall", transaction)
-        self._inquire(transaction.application)
+        self._inquire(transaction)
 
     def stall_ended(self, transaction: Transaction, phase: Phase, duration_s: float, recovered: bool) -> None:
         count = self.stalls[phase]

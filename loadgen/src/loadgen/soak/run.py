@@ -37,15 +37,16 @@ from loadgen.stack_api import Stack
 from loadgen.transaction import real_client
 from loadgen.transaction.phases import Phase
 from loadgen.transaction.route import Route
+from loadgen.transaction.transaction import Transaction, Window
 from loadgen.transaction.watchdog import Watchdog
 from loadgen.verdict.verdict import Programs, Result, Run
 from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
 
-GC_THRESHOLDS = (700, 10, 3)
-"""The library's HTTP clients leave cycles behind. These are looked for three times as often as by default, so that
-fewer of them are there at a time: what there is at most, memory grows to."""
+GC_THRESHOLDS = (10_000, 5, 5)
+"""httpx leaves cycles behind that outlive a look or two. All are looked for every half a minute or so, where it would
+be every ten minutes (`servicekit.run.settle`): what there is of them at most, memory grows to."""
 
 SETTLE_S = 3.0
 """How long a run waits for streams of others to end: their ends, counted in the middle, would look like lost ones."""
@@ -95,21 +96,27 @@ class SoakRun:
         found = await self._look_ahead(route)
         with Anomalies(self._directory / "anomalies.jsonl") as anomalies:
             inquiry = Inquiry(stack.metrics)
+
+            def inquire(about: Transaction) -> None:
+                inquiry.about(about.application, planned=about.window is Window.FAULT)
+
             tally = Tally(
                 tuple(self._mix.scenarios),
                 self._metrics,
                 anomalies,
                 duration_s=self._duration_s,
-                inquire=inquiry.about,
+                inquire=inquire,
             )
             watchdog = Watchdog(tally.loop_lag)
             shown = asyncio.create_task(Progress(tally, self._duration_s, lambda: self.state).show())
             try:
-                return await self._run(stack, route, tally, watchdog, found)
+                async with inquiry:
+                    return await self._run(stack, route, tally, watchdog, found)
             finally:
                 watchdog.stop()
                 await stop(shown)
-                await inquiry.over()
+                if inquiry.left_out:
+                    log.info("stalls_not_asked_about", count=inquiry.left_out)
 
     async def _look_ahead(self, route: Route) -> Preflight:
         """What the proxy does not support goes out of the mix."""

@@ -157,10 +157,7 @@ class MetricsServer:
             case "/readyz":
                 return _text(start_response, self._ready(), "ready")
             case path if (document := self._documents.get(path)) is not None:
-                found = document(dict(parse_qsl(environ["QUERY_STRING"])))
-                status = "404 Not Found" if found is None else "200 OK"
-                start_response(status, [("Content-Type", "application/json")])
-                return [f"{json.dumps(found)}\n".encode()]
+                return _json(start_response, document, environ["QUERY_STRING"])
             case _:
                 start_response("404 Not Found", [("Content-Type", "text/plain")])
                 paths = ", ".join(("/metrics", "/healthz", "/readyz", *self._documents))
@@ -171,6 +168,17 @@ def _text(start_response: "StartResponse", problem: str | None, well: str) -> li
     status = "200 OK" if problem is None else "503 Service Unavailable"
     start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{well if problem is None else problem}\n".encode()]
+
+
+def _json(start_response: "StartResponse", document: Document, query: str) -> list[bytes]:
+    try:
+        found = document(dict(parse_qsl(query)))
+        status = "404 Not Found" if found is None else "200 OK"
+    except Exception:  # Whoever may read must not be able to do more than that, to the log neither.
+        found, status = None, "500 Internal Server Error"
+        get_logger().debug("document_failed", exc_info=True)
+    start_response(status, [("Content-Type", "application/json")])
+    return [f"{json.dumps(found)}\n".encode()]
 
 
 class _Handler(WSGIRequestHandler):

@@ -152,7 +152,7 @@ class ProxyServer:
         return self._session.pending(Driver.now()).document()
 
     def _evidence(self, query: Mapping[str, str]) -> dict[str, object] | None:
-        """Whoever asks gets what the log says of it from then on."""
+        """Whoever asks gets it, and the log too, unless it had enough of them this minute."""
         line = asked(self._session, query, Driver.now())
         if line is None:
             return None

@@ -211,6 +211,23 @@ def test_nobody_is_told_of_by_mistake(pair: Pair) -> None:
             assert side.evidence_of(application, session, qid, now) is None
 
 
+def test_a_stranger_is_not_told_of_though_its_session_has_no_name_yet(pair: Pair) -> None:
+    open_as(pair, APPLICATION)
+    server = pair.server.session
+    (connection,) = server._connections.values()
+    connection.session_id, connection.was_up = b"", False
+    (qid,) = connection.streams
+    assert server.evidence_of("", "", qid, pair.world.now) is None
+
+
+def test_a_port_that_is_used_again_leads_to_its_newest_stream(pair: Pair) -> None:
+    for _ in range(2):
+        open_as(pair, APPLICATION)
+    found = pair.client.session.evidence_of(APPLICATION, "", None, pair.world.now)
+    assert found is not None
+    assert found.streams[0].stream == max(pair.client.session._streams)
+
+
 def test_no_more_than_so_many_streams_are_listed(pair: Pair) -> None:
     many = MOST_STREAMS + 3
     for number in range(many):

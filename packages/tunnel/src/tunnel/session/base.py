@@ -218,10 +218,12 @@ class Session(ABC):
 
     def evidence_of(self, application: str, session_id: str, qid: int | None, now: float) -> events.Evidence | None:
         """What there is to tell of one stream that somebody asks about: by its application's address, or as the other
-        side knows it. A pure read; safe from any thread."""
-        for stream in list(self._streams.values()):
+        side knows it. The newest one, where an application's port was used again. A pure read; safe from any thread."""
+        for stream in reversed(list(self._streams.values())):
             connection = self._connection_of(stream)
-            is_theirs = connection is not None and stream.qid == qid and connection.session_id.hex() == session_id
+            if connection is not None and not self._is_heeded(connection):
+                continue
+            is_theirs = connection is not None and stream.qid == qid and connection.session_id.hex() == session_id != ""
             if is_theirs or (application and stream.application == application):
                 return _evidence(events.Why.ASKED, Cause.NONE, [state_of(stream, now)], connection, now)
         return None
