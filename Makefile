@@ -144,13 +144,17 @@ bench: $(READY) ## this tunnel and its peers side by side, into docs/BENCHMARKS.
 bench-profile: $(READY) ## bulk download with a profile of where the time goes (ARGUMENTS="--engine aioquic")
 	@$(BIN)/python -m bench.bulk $(ARGUMENTS)
 
-PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults rolling_restart foreign report engines ledger bench long_soak compose tests
+PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults recovery rolling_restart foreign report engines ledger bench long_soak compose tests
 ONLY ?= $(PROMISES)
 
 .PHONY: acceptance
 acceptance: $(READY) ## every promise with its figure, one script a line (ONLY=NAME for one)
 	@failed=; for name in $(ONLY); do echo "== $$name"; $(BIN)/python acceptance/$$name.py || failed="$$failed $$name"; done; \
 	if [ -n "$$failed" ]; then echo "not kept:$$failed"; exit 1; fi; echo "all kept"
+
+.PHONY: recovery
+recovery: $(READY) ## the README's table of what breaks and how soon it is over, measured in containers (ARGUMENTS="--engine quinn")
+	@$(BIN)/python acceptance/recovery.py $(ARGUMENTS)
 
 .PHONY: sim
 sim: $(READY) ## the simulation alone: SEEDS=20000 for more seeds, SEED=123 to see one again

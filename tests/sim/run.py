@@ -46,9 +46,13 @@ class Pending:
     def __init__(self, plan: Transaction, application: Application, target: Program) -> None:
         self.plan = plan
         self.application = application
-        self.target = target
         self.dials = 0
-        application.peer, target.peer = target, application
+        self.meet(target)
+
+    def meet(self, target: Program) -> None:
+        """Whom the application talks with; another one where its request had to be made again."""
+        self.target = target
+        self.application.peer, target.peer = target, self.application
 
     @property
     def over(self) -> bool:
@@ -144,7 +148,10 @@ class Run:
 
     def _pending(self, name: str, plan: Transaction) -> Pending:
         application = Application(name, self.world, self._seeded(), plan.application)
-        return Pending(plan, application, Program(f"target of {name}", self.world, self._seeded(), plan.target))
+        return Pending(plan, application, self._target(name, plan))
+
+    def _target(self, name: str, plan: Transaction) -> Program:
+        return Program(f"target of {name}", self.world, self._seeded(), plan.target)
 
     def _start(self, one: Pending) -> Callable[[], None]:
         def start() -> None:
@@ -158,8 +165,17 @@ class Run:
     def _dial(self, host: str) -> tuple[float, Cause, Program | None]:
         one = self.pending[host]
         one.dials += 1
-        assert one.dials == 1, f"{one}: a request was processed twice"
+        if one.dials > 1:
+            self._check_again(one)
+            one.meet(self._target(host, one.plan))
         return one.plan.dial_s, one.plan.dial_cause, None if one.plan.dial_cause is not Cause.NONE else one.target
+
+    def _check_again(self, one: Pending) -> None:
+        """Only where its connection was lost, and only if no target has heard a byte of it."""
+        assert one.dials == 2, f"{one}: a request was processed again and again"
+        assert self.plan.deadly or self._a_handshake_failed, f"{one}: a request was processed twice for no reason"
+        assert not one.target.received, f"{one}: what was said is said again"
+        assert one.application.reply is None, f"{one}: it had its answer"
 
     def _resolve(self) -> list[Address]:
         return self._server_addresses

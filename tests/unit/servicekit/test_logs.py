@@ -1,5 +1,6 @@
 """servicekit.logs: one line an event, whoever logs it and whatever is in it."""
 
+import errno
 import json
 import logging
 import sys
@@ -99,6 +100,33 @@ def test_a_broken_stderr_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None
     configure("json", "info", "sample")
     monkeypatch.setattr(sys, "stderr", Broken())
     get_logger().info("lost")
+
+
+def test_after_a_full_disk_the_first_line_that_has_room_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(StringIO):
+        """Takes the beginning of a line, and then nothing."""
+
+        room = 10
+
+        def write(self, text: str) -> int:
+            taken, self.room = text[: self.room], self.room - len(text)
+            super().write(taken)
+            if self.room < 0:
+                self.room = 0
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return len(text)
+
+    stderr = Full()
+    configure("json", "info", "sample")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    for _ in range(2):
+        get_logger().info("lost")
+    stderr.room = 10_000
+    get_logger().info("first")
+    get_logger().info("second")
+    cut, *whole = stderr.getvalue().splitlines()
+    assert len(cut) == 10
+    assert [json.loads(line)["event"] for line in whole] == ["first", "second"]
 
 
 def test_importing_it_leaves_rich_to_others() -> None:

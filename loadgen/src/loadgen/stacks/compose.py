@@ -103,12 +103,17 @@ class ComposeStack:
 
 @asynccontextmanager
 async def compose_stack(
-    settings: StackSettings, *, also: Sequence[str] = (), environment: Mapping[str, str] | None = None
+    settings: StackSettings,
+    *,
+    also: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+    services: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> AsyncIterator[ComposeStack]:
     """Brings the stack up in containers, and removes them on exit.
 
-    `also` are further services of docker-compose.yml, `environment` further variables of it. Raises StackError: no
-    engine, no Compose, an image that cannot be built, a container that does not get healthy.
+    `also` are further services of docker-compose.yml, `environment` further variables of it, `services` what else is
+    laid over its services, or services that it does not have. Raises StackError: no engine, no Compose, an image that
+    cannot be built, a container that does not get healthy.
     """
     if settings.programs:
         raise StackError("another executable for a program: only in the local stack; containers run their images")
@@ -116,7 +121,7 @@ async def compose_stack(
         directory = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="finback-")))
         way_round = {} if settings.link is not None else {"TUNNEL_SERVER": "proxy-server:4433"}
         plan = _plan(settings, directory / "link")
-        project = Project(directory, {**way_round, **(environment or {})}, _overrides(settings, plan))
+        project = Project(directory, {**way_round, **(environment or {})}, _overrides(settings, plan, services or {}))
         exits.callback(project.client.close)
         log.info("building_images")
         await project.build([*METRICS_PORTS, "loadgen"])
@@ -137,12 +142,14 @@ def _plan(settings: StackSettings, directory: Path) -> LinkPlan | None:
     return LinkPlan([*settings.link, *settings.arguments.get("link", ())], directory)
 
 
-def _overrides(settings: StackSettings, plan: LinkPlan | None) -> dict[str, Any]:
+def _overrides(
+    settings: StackSettings, plan: LinkPlan | None, further: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
     """What docker-compose.yml does not say, by service."""
     services: dict[str, Any] = {name: {"command": list(given)} for name, given in settings.arguments.items() if given}
     if plan is not None:
         services["link"] = _link_override(plan)
-    return services
+    return services | {name: services.get(name, {}) | dict(given) for name, given in further.items()}
 
 
 def _link_override(plan: LinkPlan) -> dict[str, Any]:

@@ -5,7 +5,8 @@ Rules:
   a traceback is the field `exception`, so that one event stays one line.
 - The standard library's logging and warnings go the same way. Libraries are heard from `warning` upwards, or from
   `debug` when that is the level: at `info` an HTTP or QUIC library logs every request and datagram.
-- Logging never ends a program: a stderr that nobody reads any more loses lines, it does not raise.
+- Logging never ends a program: a stderr that nobody reads any more, or that is on a full disk, loses lines, it does not
+  raise. A line that was cut by it does not take the next one along.
 """
 
 import json
@@ -45,11 +46,12 @@ def configure(format: LogFormat, level: LogLevel, program: str) -> None:
         identify,
     ]
     renderer = _text_renderer() if format == "text" else structlog.processors.JSONRenderer(_dumps)
+    sink = _Stderr()
     threshold = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *args: _Stderr(),
+        logger_factory=lambda *args: sink,
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
@@ -73,12 +75,16 @@ def get_logger(**fields: object) -> FilteringBoundLogger:
 class _Stderr:
     """structlog's sink: one write a line, so that lines of several threads never mix."""
 
+    _torn = False
+    """Whether the last one may be there in part."""
+
     def msg(self, line: str) -> None:
         try:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(f"\n{line}\n" if self._torn else f"{line}\n")
             sys.stderr.flush()
+            self._torn = False
         except (OSError, ValueError):  # ValueError: stderr is closed
-            pass
+            self._torn = True
 
     debug = info = warning = error = critical = msg
 

@@ -128,6 +128,7 @@ def cause_of_code(code: int, default: Cause) -> Cause:
 
 _DIAL_ERRNO = {
     errno.ECONNREFUSED: Cause.CONNECTION_REFUSED,
+    errno.ECONNRESET: Cause.CONNECTION_REFUSED,  # It had accepted, and its program ended before we heard of that.
     errno.EHOSTUNREACH: Cause.HOST_UNREACHABLE,
     errno.EHOSTDOWN: Cause.HOST_UNREACHABLE,
     errno.ENETUNREACH: Cause.NETWORK_UNREACHABLE,

@@ -17,13 +17,26 @@ from loadgen.stacks.project import compose_command, free_subnet, repository
 def test_arguments_become_command_lines_and_the_environment_stays() -> None:
     settings = StackSettings(arguments={"proxy-client": ("--engine", "quinn"), "proxy-server": ()})
 
-    assert _overrides(settings, None) == {"proxy-client": {"command": ["--engine", "quinn"]}}
+    assert _overrides(settings, None, {}) == {"proxy-client": {"command": ["--engine", "quinn"]}}
+
+
+def test_what_else_is_asked_for_is_laid_over_what_arguments_say() -> None:
+    settings = StackSettings(arguments={"proxy-client": ("--engine", "quinn")})
+    further: dict[str, dict[str, object]] = {
+        "proxy-client": {"ulimits": {"nofile": 400}},
+        "names": {"image": "finback/link"},
+    }
+
+    assert _overrides(settings, None, further) == {
+        "proxy-client": {"command": ["--engine", "quinn"], "ulimits": {"nofile": 400}},
+        "names": {"image": "finback/link"},
+    }
 
 
 def test_a_link_is_what_its_arguments_say_and_not_what_the_file_says(tmp_path: Path) -> None:
     settings = StackSettings(link=RTT_20_MS, arguments={"link": ("--seed", "3")})
 
-    (link,) = _overrides(settings, _plan(settings, tmp_path)).values()
+    (link,) = _overrides(settings, _plan(settings, tmp_path), {}).values()
 
     assert link["command"] == ["link", "--delay-ms", "10", "--seed", "3", "--plan", "/plan/plan.toml"]
     assert link["environment"] == {"LOADGEN_LINK_DELAY_MS": "", "LOADGEN_LINK_LOSS": ""}
@@ -37,7 +50,7 @@ def test_the_directory_of_the_links_plan_is_mounted_and_any_user_can_read_it(tmp
     finally:
         os.umask(umask)
 
-    (link,) = _overrides(settings, plan).values()
+    (link,) = _overrides(settings, plan, {}).values()
 
     assert link["volumes"] == [f"{tmp_path}/link:/plan:ro"]
     assert (tmp_path / "link").stat().st_mode & 0o777 == 0o755

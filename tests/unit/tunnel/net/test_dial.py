@@ -190,6 +190,7 @@ async def test_of_different_failures_the_telling_one_is_reported(nobody: int) ->
     ("code", "cause"),
     [
         (errno.ECONNREFUSED, Cause.CONNECTION_REFUSED),
+        (errno.ECONNRESET, Cause.CONNECTION_REFUSED),
         (errno.EHOSTUNREACH, Cause.HOST_UNREACHABLE),
         (errno.ENETUNREACH, Cause.NETWORK_UNREACHABLE),
         (errno.ETIMEDOUT, Cause.DIAL_TIMEOUT),

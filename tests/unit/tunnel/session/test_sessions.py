@@ -488,12 +488,44 @@ def test_f02_server_that_restarts_in_the_middle_of_the_greeting(make_pair: Calla
     pair = make_pair()
     session = client_session(pair)
     assert pair.run(5, lambda: any(c.state is State.GREETING for c in session._connections.values()))
-    stream = session.open(TARGET, b"", pair.world.now)
+    silent, stream = (session.open(TARGET, early, pair.world.now) for early in (b"", b"said"))
     pair.run(0.001)
     pair.restart_server()
     began = pair.world.now
     assert pair.run(5, lambda: session.is_up and events.Replied(stream, Cause.HELLO_TIMEOUT) in pair.client.log)
+    assert pair.run(0.5, lambda: events.Replied(silent, Cause.NONE) in pair.client.log)
     assert pair.world.now - began < pair.settings.ping_after_s + pair.settings.suspect_after_s + 0.5
+
+
+@pytest.mark.failure("F02")
+def test_f02_a_request_without_an_answer_is_made_again_if_its_application_has_said_nothing(pair: Pair) -> None:
+    """To say it twice is not ours to decide; to connect twice is harmless."""
+    pair.open()  # So that silence is noticed, as where there is any load.
+    pair.server.alive = False
+    session = client_session(pair)
+    silent, said = (session.open(TARGET, early, pair.world.now) for early in (b"", b"said"))
+    half_closed = session.open(TARGET, b"", pair.world.now)
+    session.finish(half_closed, pair.world.now)
+    pair.run(0.5)
+    pair.restart_server()
+    assert pair.run(RESTART_BOUND_S, lambda: events.Replied(said, Cause.PEER_RESTARTED) in pair.client.log)
+    for stream in (silent, half_closed):
+        assert pair.run(0.5, lambda stream=stream: events.Replied(stream, Cause.NONE) in pair.client.log)  # type: ignore[misc]
+    assert pair.run(0.5, lambda: Ending.EOF in {ending for ending, _ in pair.server.endings.values()})
+    assert b"said" not in pair.server.received.values()
+
+
+@pytest.mark.failure("F02")
+def test_f02_a_request_is_made_again_once(pair: Pair) -> None:
+    """Perhaps it is what the server dies of."""
+    session = client_session(pair)
+    stream = session.open(TARGET, b"", pair.world.now)
+    for number in range(2):
+        assert pair.run(5, lambda: bool(session._streams[stream].qid))
+        (connection,) = [each for each in session._connections.values() if each.streams]
+        session._kill(connection, Cause.TRANSPORT_ERROR, "planted")
+        pair.run(0.001)
+        assert (events.Replied(stream, Cause.TRANSPORT_ERROR) in pair.client.log) == bool(number)
 
 
 @pytest.mark.failure("F25")

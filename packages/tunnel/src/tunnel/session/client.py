@@ -10,6 +10,7 @@ Rules:
 - A connection that is suspect, leaving or full gets no new streams (F18). A suspect one whose replacement finds the
   server restarted is lost at once (F02).
 - A stream that a draining server did not process is replayed, once, with the bytes sent so far (at most `early_bytes`).
+  So is one without a REPLY whose connection was lost, if its application has said nothing on it.
 """
 
 import math
@@ -435,13 +436,16 @@ class ClientSession(Session):
     def _lose(self, connection: Connection, cause: Cause, detail: str, by_peer: bool = False) -> None:
         """See `Session._lose`. A server that refused the greeting has looked at no stream.
 
-        One whose WELCOME did not come in time may have: what was sent to it is not sent again.
+        Any other may have, and what an application said is not said to a target again. But a stream on which it has
+        said nothing yet is opened again, once: at worst the target has seen a connection that was lost.
         """
-        if by_peer and cause in _NOT_PROCESSED and not connection.was_up:
-            for qid, stream in sorted(connection.streams.items(), reverse=True):
-                if stream.early is not None and not stream.detached and stream.receive.state is ReceiveState.OPEN:
-                    del connection.streams[qid]
-                    self._wait_again(stream)
+        unseen = by_peer and cause in _NOT_PROCESSED and not connection.was_up
+        for qid, stream in sorted(connection.streams.items(), reverse=True):
+            waits = stream.early is not None and not stream.detached and stream.receive.state is ReceiveState.OPEN
+            if (unseen and waits) or (not stream.early and self._can_replay(stream)):
+                stream.replayed = stream.replayed or not unseen
+                del connection.streams[qid]
+                self._wait_again(stream)
         super()._lose(connection, cause, detail, by_peer)
 
     # Timers.
