@@ -110,6 +110,9 @@ class ModelEngine:
         if (found := self._connections.get(connection)) is not None:
             found.accept()
 
+    def use_certificate(self, certificate: bytes, private_key: bytes) -> None:
+        raise NotImplementedError("the model has no TLS")
+
     def refuse_strangers(self) -> None:
         self._limits = replace(self._limits, max_connections=0)
 

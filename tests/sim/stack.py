@@ -10,6 +10,7 @@ Rules:
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from random import Random
 from typing import Any, cast
 
@@ -154,7 +155,7 @@ class ProxyServer(Proxy):
     ) -> None:
         self.session = ServerSession(
             engine,
-            lambda token: "sim" if token == TOKEN else None,
+            {sha256(TOKEN).digest(): "sim"}.get,
             settings,
             instance_id=rng.randbytes(INSTANCE_ID_BYTES),
             rng=rng,

@@ -23,7 +23,7 @@ use quinn_proto::{
 use crate::connection::{Connection, Facts, Packets};
 use crate::event::{Ending, Event, Kind};
 use crate::qlog;
-use crate::settings::{Limits, client_config, server_transport};
+use crate::settings::{Limits, client_config, server_crypto, server_transport};
 
 /// UDP_MAX_SEGMENTS of kernels before 6.9.
 const MAX_SEGMENTS: usize = 64;
@@ -67,6 +67,8 @@ pub struct Core {
     connections: HashMap<u64, Connection>,
     /// Of those that are in `connections` no more.
     departed: Packets,
+    /// Retry packets that were sent.
+    retries: u64,
     by_handle: HashMap<ConnectionHandle, u64>,
     last_number: u64,
     with_events: VecDeque<u64>,
@@ -100,6 +102,7 @@ impl Core {
             qlog,
             connections: HashMap::new(),
             departed: Packets::default(),
+            retries: 0,
             by_handle: HashMap::new(),
             last_number: 0,
             with_events: VecDeque::new(),
@@ -268,6 +271,10 @@ impl Core {
         self.connections.values().fold(self.departed, |sum, connection| sum + connection.packets())
     }
 
+    pub fn retries(&self) -> u64 {
+        self.retries
+    }
+
     /// What qlog has to say in the log.
     pub fn notices(&self) -> Vec<String> {
         self.qlog.as_ref().map(qlog::Directory::notices).unwrap_or_default()
@@ -277,6 +284,17 @@ impl Core {
 
     pub fn refuse_strangers(&mut self) {
         self.limits.max_connections = 0;
+    }
+
+    /// Handshakes from now on show another certificate. What was asked by Retry before is still answered.
+    pub fn use_certificate(&mut self, certificate: &[u8], private_key: &[u8]) -> Result<(), String> {
+        let Role::Server { wide, narrow } = &mut self.role else { return Err("a client has no certificate".into()) };
+        let crypto = |is_wide| server_crypto(certificate, private_key, &self.limits, is_wide);
+        let (wide_crypto, narrow_crypto) = (crypto(true)?, crypto(false)?);
+        Arc::make_mut(wide).crypto = wide_crypto;
+        Arc::make_mut(narrow).crypto = narrow_crypto;
+        self.endpoint.set_server_config(Some(narrow.clone()));
+        Ok(())
     }
 
     fn stranger(&mut self, incoming: Incoming, now: Instant) -> Option<u64> {
@@ -290,7 +308,9 @@ impl Core {
         let crowded = census.handshaking >= self.limits.retry_above_handshakes;
         if crowded && !incoming.remote_address_validated() && incoming.may_retry() {
             if let Ok(retry) = self.endpoint.retry(incoming, &mut self.buffer) {
-                self.answer(retry);
+                if self.answer(retry) {
+                    self.retries += 1;
+                }
             }
             return None;
         }
@@ -345,16 +365,17 @@ impl Core {
         wide < WIDE_CONNECTIONS
     }
 
-    /// Beyond a bound answers are dropped, as any network drops: who asks a stranger's question asks again.
-    fn answer(&mut self, transmit: quinn_proto::Transmit) {
+    /// Beyond a bound answers are dropped (false), as any network drops: who asks a stranger's question asks again.
+    fn answer(&mut self, transmit: quinn_proto::Transmit) -> bool {
         if self.answers.len() >= MAX_ANSWERS {
-            return;
+            return false;
         }
         self.answers.push_back(Transmit {
             segment_size: transmit.size,
             data: std::mem::take(&mut self.buffer),
             address: transmit.destination,
         });
+        true
     }
 
     // The tables.

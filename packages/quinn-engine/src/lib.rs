@@ -26,5 +26,5 @@ mod quinn_engine {
 
     /// Rises with every change of what this crate and `tunnel.engine` say to each other; `tunnel.engine.quinn` has the same.
     #[pymodule_export]
-    const API: u32 = 1;
+    const API: u32 = 2;
 }

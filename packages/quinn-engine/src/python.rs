@@ -17,7 +17,7 @@ use crate::connection::Connection;
 use crate::core::{Core, Role};
 use crate::event::Event;
 use crate::qlog;
-use crate::settings::{Limits, endpoint_config, server_config};
+use crate::settings::{ALPN, Limits, endpoint_config, server_config};
 use crate::tls::{self, Authority, Trust};
 
 create_exception!(
@@ -26,8 +26,6 @@ create_exception!(
     PyException,
     "A fault of the engine itself: (label of the error table's cause, what happened)."
 );
-
-const ALPN: &str = "finback/1";
 
 /// The classes and functions of Python's that events are made with.
 struct Classes {
@@ -125,10 +123,7 @@ impl Endpoint {
         seed: Option<u64>,
         qlog: Option<qlog::Settings>,
     ) -> PyResult<Self> {
-        let config = |wide| {
-            let crypto = tls::server_config(certificate, private_key, ALPN)?;
-            server_config(crypto, &limits, wide).map(Arc::new)
-        };
+        let config = |wide| server_config(certificate, private_key, &limits, wide).map(Arc::new);
         let wide = config(true).map_err(PyValueError::new_err)?;
         let narrow = config(false).map_err(PyValueError::new_err)?;
         let options = Options { secret: Some(private_key), seed, path_mtu: None, qlog };
@@ -208,6 +203,10 @@ impl Endpoint {
         self.guarded(Core::refuse_strangers)
     }
 
+    fn use_certificate(&self, certificate: &[u8], private_key: &[u8]) -> PyResult<()> {
+        self.guarded(|core| core.use_certificate(certificate, private_key))?.map_err(PyValueError::new_err)
+    }
+
     fn open(&self, connection: u64) -> PyResult<Option<u64>> {
         self.call(connection, Connection::open)
     }
@@ -257,8 +256,8 @@ impl Endpoint {
     }
 
     fn packets<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let packets = self.guarded(|core| core.packets())?;
-        self.classes.packets.bind(py).call1((packets.sent, packets.received, packets.lost))
+        let (packets, retries) = self.guarded(|core| (core.packets(), core.retries()))?;
+        self.classes.packets.bind(py).call1((packets.sent, packets.received, packets.lost, retries))
     }
 }
 

@@ -15,7 +15,7 @@ use ring::hmac;
 use crate::announced::{Announced, Announcing, TOLD_PARTS};
 use crate::congestion;
 use crate::ids::SignedIds;
-use crate::tls::lasting_secret;
+use crate::tls::{self, lasting_secret};
 
 /// RFC 9000 section 14.
 const MIN_DATAGRAM_BYTES: u16 = 1200;
@@ -26,6 +26,8 @@ const IPV6_UDP_HEADERS_BYTES: u16 = 48;
 /// A first packet that got lost is repeated after three times as long: with quinn's own 333 ms a handshake that loses two
 /// packets takes longer than it may.
 const INITIAL_RTT: Duration = Duration::from_millis(100);
+
+pub const ALPN: &str = "finback/1";
 
 /// The control stream and one more.
 const MIN_WIDE_STREAMS: u64 = 2;
@@ -142,13 +144,27 @@ pub fn client_config(
     Ok(config)
 }
 
-pub fn server_config(crypto: rustls::ServerConfig, limits: &Limits, wide: bool) -> Result<ServerConfig, String> {
-    let windows = limits.windows(wide);
-    let quic = QuicServerConfig::try_from(crypto).map_err(|error| error.to_string())?;
-    let mut config =
-        ServerConfig::with_crypto(Arc::new(Announcing::new(quic, announced(windows, limits.datagram_cap_bytes))));
+/// `certificate` and `private_key` are PEM.
+pub fn server_config(
+    certificate: &[u8],
+    private_key: &[u8],
+    limits: &Limits,
+    wide: bool,
+) -> Result<ServerConfig, String> {
+    let mut config = ServerConfig::with_crypto(server_crypto(certificate, private_key, limits, wide)?);
     config.transport_config(Arc::new(server_transport(limits, wide)?));
     Ok(config)
+}
+
+pub fn server_crypto(
+    certificate: &[u8],
+    private_key: &[u8],
+    limits: &Limits,
+    wide: bool,
+) -> Result<Arc<dyn quinn_proto::crypto::ServerConfig>, String> {
+    let crypto = tls::server_config(certificate, private_key, ALPN)?;
+    let quic = QuicServerConfig::try_from(crypto).map_err(|error| error.to_string())?;
+    Ok(Arc::new(Announcing::new(quic, announced(limits.windows(wide), limits.datagram_cap_bytes))))
 }
 
 pub fn server_transport(limits: &Limits, wide: bool) -> Result<TransportConfig, String> {

@@ -3,6 +3,8 @@
 Rules:
 - SIGTERM: GOAWAY, no new streams, open ones finish within the drain timeout; a second SIGTERM, or the timeout,
   resets what is left.
+- SIGHUP reads tokens and certificate again, both or, where one of them cannot be used, neither. Who is connected stays
+  connected, but for those whose token was taken away.
 - Each start has an instance id of its own: by it a client knows that a restarted server has forgotten everything.
 """
 
@@ -22,6 +24,7 @@ from servicekit.logs import get_logger
 from servicekit.metrics import MetricsServer, registry
 from servicekit.run import Stop
 from tunnel.engine import choice
+from tunnel.engine.credentials import key_pair
 from tunnel.engine.port import Engine
 from tunnel.engine.settings import EngineLimits, Qlog, ServerTls, TlsFileError
 from tunnel.errors import Cause
@@ -114,7 +117,7 @@ class ProxyServer:
         )
         return ServerSession(
             self._engine,
-            tokens.name_of,
+            tokens.owner_of,
             session_settings,
             instance_id=secrets.token_bytes(INSTANCE_ID_BYTES),
             rng=SystemRandom(),
@@ -147,6 +150,18 @@ class ProxyServer:
         self._listening = True
         self.address = Address.of_socket(endpoint.address)
         self._log.info("listening", listener="quic", address=str(self.address), engine=self._engine.name)
+
+    def reload(self) -> None:
+        """Reads tokens and certificate again. What cannot be used changes nothing, and is logged."""
+        try:
+            tls, tokens = _credentials(self._settings)
+            self._engine.use_certificate(*key_pair(tls))
+        except (CannotStartError, ValueError) as error:
+            self._log.warning("reload_refused", reason=str(error))
+            return
+        ended = self._session.use_tokens(tokens.owner_of, Driver.now())
+        self._driver.wake()
+        self._log.info("reloaded", tokens=len(tokens), connections_ended=ended)
 
     def _pending(self, query: Mapping[str, str]) -> dict[str, object]:
         return self._session.pending(Driver.now()).document()

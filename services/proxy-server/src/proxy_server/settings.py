@@ -14,7 +14,8 @@ from tunnel.net.egress import EgressPolicy
 
 
 class ProxyServerSettings(Settings):
-    """Takes QUIC connections of proxy-client and dials what they ask for."""
+    """Takes QUIC connections of proxy-client and dials what they ask for. SIGHUP reads tokens and certificate again.
+    `proxy-server token NAME FILE` makes a token and its line for the tokens file."""
 
     model_config = SettingsConfigDict(env_prefix="PROXY_SERVER_")
 
@@ -24,7 +25,10 @@ class ProxyServerSettings(Settings):
     dev_certificate: Path | None = Field(
         None, description="directory for a CA, a certificate and a token of our own, made once: to try things out"
     )
-    tokens_file: Path | None = Field(None, description="file with name:token lines; only these clients are served")
+    tokens_file: Path | None = Field(
+        None,
+        description="file with lines name:token or name:sha256:HASH; only these clients are served",
+    )
     egress_allow: tuple[str, ...] = Field(
         (),
         description="a network (CIDR) that targets may be in though it is not public, or own: this machine's addresses",

@@ -10,17 +10,20 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_pem_x509_certificate
-from tests.sim.pair import Pair
+from tests.sim.pair import Pair, Side
 from tests.unit.tunnel.engine.harness import (
     SMALL,
     Certificates,
+    Crowd,
     MakeRealPair,
     issued_by,
     make_certificates,
     make_self_signed,
+    with_limits,
 )
 
-from tunnel.engine.port import Closed
+from tunnel.engine.credentials import key_pair
+from tunnel.engine.port import Closed, Data
 from tunnel.engine.settings import ClientTls, ServerTls, TlsFileError
 from tunnel.errors import Cause
 
@@ -181,3 +184,57 @@ def test_a_name_that_cannot_be_one_is_found_at_the_start(adapter: ModuleType, na
 def test_a_pin_has_32_bytes(adapter: ModuleType) -> None:
     with pytest.raises(ValueError, match="32 bytes"):
         adapter.client_engine(ClientTls("proxy.test", pin_sha256=b"short"), SMALL)
+
+
+class TestAnotherCertificate:
+    """A server that goes on with one: every pairing of engines."""
+
+    @staticmethod
+    def joins(crowd: Crowd, side: Side) -> bool:
+        side.connect(crowd.world.now)
+        assert crowd.world.run(5, lambda: side.connected or side.closed is not None)
+        return side.connected
+
+    def test_new_handshakes_show_it_and_those_who_are_in_stay(
+        self, make_real_pair: MakeRealPair, tmp_path: Path
+    ) -> None:
+        renewed = make_certificates(tmp_path)
+        crowd = Crowd(make_real_pair, SMALL, 3)
+        before, trusts_old, trusts_new = crowd.clients
+        trusts_new.engine = make_real_pair.client(tls=renewed.client)
+        assert self.joins(crowd, before)
+        crowd.server.engine.use_certificate(*key_pair(renewed.server))
+        assert self.joins(crowd, trusts_new)
+        assert not self.joins(crowd, trusts_old)
+        assert trusts_old.closed is not None
+        assert trusts_old.closed.cause is Cause.CERTIFICATE_REFUSED
+        before.write(before.open(), bytes(5000), end=True)
+        assert crowd.world.run(2, lambda: bool(crowd.server.events(Data)))
+
+    def test_who_was_asked_to_prove_its_address_before_gets_through(
+        self, make_real_pair: MakeRealPair, tmp_path: Path
+    ) -> None:
+        authority = trustme.CA()
+        first, second = tmp_path / "first", tmp_path / "second"
+        for directory in (first, second):
+            directory.mkdir()
+        made, renewed = issued_by(authority, first), issued_by(authority, second)
+        crowd = Crowd(replace(make_real_pair, certificates=made), with_limits(retry_above_handshakes=0), 1)
+        (side,) = crowd.clients
+        side.connect(crowd.world.now)
+        assert crowd.world.run(1, lambda: crowd.server.engine.packets().retries == 1)
+        crowd.server.engine.use_certificate(*key_pair(renewed.server))
+        assert crowd.world.run(2, lambda: side.connected)
+
+    @pytest.mark.parametrize("broken", ["certificate", "key", "both"])
+    def test_one_that_cannot_be_used_changes_nothing(
+        self, make_real_pair: MakeRealPair, tmp_path: Path, broken: str
+    ) -> None:
+        certificate, key = key_pair(make_certificates(tmp_path).server)
+        crowd = Crowd(make_real_pair, SMALL, 1)
+        nonsense = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+        with pytest.raises(ValueError, match=r".+"):
+            crowd.server.engine.use_certificate(
+                certificate if broken == "key" else nonsense, key if broken == "certificate" else b"no key"
+            )
+        assert self.joins(crowd, crowd.clients[0])

@@ -1,11 +1,13 @@
 """tunnel.net.credentials: what files may hold, what errors say, and what nothing ever shows."""
 
 import hmac
+import stat
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from tunnel.net.credentials import Tokens, Users, read_token
+from tunnel.net.credentials import NAME_BYTES_MAX, Tokens, Users, hashed_entry, make_token, read_token
 
 
 @pytest.fixture
@@ -19,6 +21,10 @@ alice:s:e:c:r:e:t
   bob : spaces inside stay
 j\xc3\xbcrgen:stra\xc3\x9fe\r
 """
+
+
+def owner(tokens: Tokens, token: bytes) -> str | None:
+    return tokens.owner_of(sha256(token).digest())
 
 
 def test_a_file_of_users(file: Path) -> None:
@@ -35,19 +41,66 @@ def test_a_file_of_users(file: Path) -> None:
 def test_a_file_of_tokens(file: Path) -> None:
     file.write_bytes(GOOD)
     tokens = Tokens.read(file)
-    assert tokens.name_of(b"s:e:c:r:e:t") == "alice"
-    assert tokens.name_of(b"alice:s:e:c:r:e:t") is None
-    assert tokens.name_of(b"") is None
-    assert Tokens({}).name_of(b"") is None
+    assert owner(tokens, b"s:e:c:r:e:t") == "alice"
+    assert owner(tokens, b"alice:s:e:c:r:e:t") is None
+    assert owner(tokens, b"") is None
+    assert owner(Tokens({}), b"") is None
+
+
+def test_hashed_tokens_beside_plain_ones(file: Path) -> None:
+    digest = sha256(b"hunter2").hexdigest()
+    file.write_text(f"alice:sha256:{digest}\nbob:sha256:{sha256(b'bobs').hexdigest().upper()}\ncarol:plain\n")
+    tokens = Tokens.read(file)
+    assert [owner(tokens, token) for token in (b"hunter2", b"bobs", b"plain")] == ["alice", "bob", "carol"]
+    for stolen in (digest.encode(), f"sha256:{digest}".encode(), bytes.fromhex(digest)):
+        assert owner(tokens, stolen) is None, "what the file holds opens nothing"
+
+
+@pytest.mark.parametrize("rest", ["", "hunter2", "0" * 63, "0" * 65, "g" * 64])
+def test_a_hash_that_is_none_is_no_token_either(file: Path, rest: str) -> None:
+    file.write_text(f"alice:plain\nbob:sha256:{rest}\n")
+    with pytest.raises(ValueError, match="64 hexadecimal digits") as caught:
+        Tokens.read(file)
+    assert str(caught.value).startswith(f"{file}, line 2: ")
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_a_users_password_is_what_it_is(file: Path) -> None:
+    file.write_text(f"alice:sha256:{'0' * 64}\n")
+    assert Users.read(file).check(b"alice", b"sha256:" + b"0" * 64)
+
+
+def test_a_token_that_is_made_here_and_its_hash(file: Path) -> None:
+    make_token(file)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    token = read_token(file)
+    assert len(token) >= 43, "256 bits"
+    with pytest.raises(FileExistsError):
+        make_token(file)
+    assert read_token(file) == token
+    entry = hashed_entry("laptop", token)
+    assert token.decode() not in entry
+    file.write_text(entry)
+    assert owner(Tokens.read(file), token) == "laptop"
+    file.unlink()
+    make_token(file)
+    assert read_token(file) != token
+
+
+@pytest.mark.parametrize("name", ["", "a:b", "#a", " a", "a ", "a\nb", "a" * (NAME_BYTES_MAX + 1)])
+def test_names_that_a_file_could_not_hold(name: str) -> None:
+    with pytest.raises(ValueError, match="name"):
+        hashed_entry(name, b"token")
 
 
 def test_one_token_more(file: Path) -> None:
     file.write_bytes(b"# made once\nabc\n")
     assert read_token(file) == b"abc"
     tokens = Tokens({"alice": b"xyz"}).with_file("dev", file)
-    assert (tokens.name_of(b"abc"), tokens.name_of(b"xyz")) == ("dev", "alice")
+    assert (owner(tokens, b"abc"), owner(tokens, b"xyz")) == ("dev", "alice")
     again = Tokens({"dev": b"mine"}).with_file("dev", file)
-    assert again.name_of(b"mine") == again.name_of(b"abc") == "dev"
+    assert owner(again, b"mine") == owner(again, b"abc") == "dev"
 
 
 @pytest.mark.parametrize(
@@ -104,8 +157,8 @@ def test_every_entry_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     for look_up in (
         lambda: Users(names).check(b"first", b"first"),
         lambda: Users(names).check(b"nobody", b"x" * 1000),
-        lambda: Tokens(names).name_of(b"first"),
-        lambda: Tokens(names).name_of(b""),
+        lambda: owner(Tokens(names), b"first"),
+        lambda: owner(Tokens(names), b""),
     ):
         compared.clear()
         look_up()

@@ -1,10 +1,11 @@
 """What two sessions do about endings, silence, restarts and leaving, on virtual time. Rows of the catalogue by id."""
 
 from collections.abc import Callable
+from hashlib import sha256
 
 import pytest
 from tests.sim.model_connection import Faults
-from tests.unit.tunnel.session.conftest import CLIENT, SERVER, TARGET, Pair
+from tests.unit.tunnel.session.conftest import CLIENT, SERVER, TARGET, TOKEN, Pair
 
 from tunnel.engine.settings import EngineLimits
 from tunnel.errors import Cause
@@ -536,3 +537,32 @@ def test_f25_server_that_lets_in_and_falls_over_is_left_alone_for_a_while(pair: 
             pair.server.session._kill(connection, Cause.INTERNAL, "fell over")
         pair.run(0.1)
     assert len(pair.client.of(events.ConnectWanted)) <= 12
+
+
+class TestTokensThatChange:
+    def test_whose_token_was_taken_away_is_put_out_with_all_its_streams(self, pair: Pair) -> None:
+        stream, at_server = pair.open()
+        server = server_session(pair)
+        assert server.use_tokens({sha256(b"another").digest(): "tester"}.get, pair.world.now) == 1
+        assert pair.run(1, lambda: stream in pair.client.endings)
+        assert pair.client.endings[stream] == (Ending.LOST, Cause.TOKEN_REFUSED)
+        assert pair.server.endings[at_server] == (Ending.LOST, Cause.TOKEN_REFUSED)
+        assert pair.run(1, lambda: server.ledger.connections[Cause.TOKEN_REFUSED] >= 2), "it tried again"
+        assert server.connection_count == server.stream_count == 0
+
+    @pytest.mark.parametrize("name", ["tester", "another name"])
+    def test_who_still_has_one_stays(self, pair: Pair, name: str) -> None:
+        """Under the name it has; that of another is another's."""
+        _, at_server = pair.open()
+        server = server_session(pair)
+        tokens = {sha256(TOKEN).digest(): name, sha256(b"another").digest(): "more"}
+        stays = name == "tester"
+        assert server.use_tokens(tokens.get, pair.world.now) == (not stays)
+        pair.run(1)
+        assert (at_server not in pair.server.endings) == stays
+
+    def test_no_token_is_kept(self, pair: Pair) -> None:
+        connection = next(iter(pair.server.session._connections.values()))
+        assert TOKEN not in str([getattr(connection, name) for name in connection.__slots__]).encode()
+        assert connection.token_digest == sha256(TOKEN).digest()
+        assert "digest" not in repr(connection)

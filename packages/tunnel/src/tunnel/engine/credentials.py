@@ -40,15 +40,17 @@ def certificates(file: Path) -> list[Certificate]:
         raise TlsFileError(f"{file}: {what}: {error}") from error
 
 
-def check_key(tls: ServerTls) -> None:
-    """Raises TlsFileError for a private key that cannot be used, or that is not the certificate's."""
+def key_pair(tls: ServerTls) -> tuple[bytes, bytes]:
+    """Certificate and private key, as PEM. Raises TlsFileError for what cannot be used, or does not belong together."""
     chain = certificates(tls.certificate_file)
+    private_key = read(tls.private_key_file)
     try:
-        key = load_pem_private_key(read(tls.private_key_file), password=None)
+        key = load_pem_private_key(private_key, password=None)
     except (ValueError, TypeError) as error:
         raise TlsFileError(f"{tls.private_key_file}: no private key that can be used: {error}") from error
     if chain[0].public_key() != key.public_key():
         raise TlsFileError(f"{tls.private_key_file}: not the key of the certificate in {tls.certificate_file}")
+    return read(tls.certificate_file), private_key
 
 
 def check_pin(tls: ClientTls) -> None:

@@ -135,6 +135,8 @@ class Packets:
     received: int = 0
     """quinn counts the datagrams."""
     lost: int = 0
+    retries: int = 0
+    """Retry packets sent: strangers who were asked to prove their address."""
 
 
 class Engine(Protocol):
@@ -165,6 +167,12 @@ class Engine(Protocol):
 
     def accept(self, connection: int) -> None:
         """Lifts the limits of a connection that has not introduced itself yet to the full ones. Server only."""
+
+    def use_certificate(self, certificate: bytes, private_key: bytes) -> None:
+        """Handshakes from now on show this certificate (PEM, with its chain, and its key). Server only.
+
+        Raises ValueError, and then nothing has changed.
+        """
 
     def refuse_strangers(self) -> None:
         """From now on no handshake begins: who asks for one hears SERVER_BUSY at once. Server only."""

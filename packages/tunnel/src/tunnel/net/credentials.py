@@ -7,11 +7,18 @@ Rules:
 
 File format, UTF-8, one entry a line: `name:secret`. The secret begins behind the first colon and may hold more of
 them. Empty lines and lines that begin with # are skipped, white space around a line is ignored.
+
+In a file of tokens the secret may be the token's hash: `sha256:` and 64 hexadecimal digits. Then the file gives no
+token away: one that `make_token` made cannot be guessed. (A password that people remember can, from a hash as quick as
+this one. So files of users have none.)
 """
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Mapping
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -19,20 +26,30 @@ from typing import Final, Self
 NAME_BYTES_MAX: Final = 255
 SECRET_BYTES_MAX: Final = 255
 
+TOKEN_BYTES: Final = 32
+"""Of chance in a token that is made here."""
+
+_HASH: Final = re.compile(rb"sha256:([0-9a-fA-F]{64})")
+
 
 class _Entries:
     """Names and the digests of their secrets. The file's errors are ValueErrors that name file and line."""
 
     def __init__(self, secrets: Mapping[str, bytes]) -> None:
-        self._entries = [(name, _digest(secret)) for name, secret in secrets.items()]
+        self._entries = [(name, self._kept(secret)) for name, secret in secrets.items()]
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """Raises OSError if the file cannot be read, ValueError for what is in it, or where nothing is."""
-        entries = dict(_parse(path))
+        entries = dict(_parse(path, cls._kept))
         if not entries:
             raise ValueError(f"{path}: there is no name:secret line in it")
         return cls(entries)
+
+    @staticmethod
+    def _kept(secret: bytes) -> bytes:
+        """What is kept of a secret. Raises ValueError for one that cannot be meant."""
+        return _digest(secret)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -56,9 +73,8 @@ class Users(_Entries):
 class Tokens(_Entries):
     """The clients of a proxy server, who give a token alone."""
 
-    def name_of(self, token: bytes) -> str | None:
-        """The name behind a token, None for a token that nobody has."""
-        given = _digest(token)
+    def owner_of(self, given: bytes) -> str | None:
+        """The name behind a token's SHA-256, None for a token that nobody has."""
         found = None
         for name, digest in self._entries:
             # Every entry is looked at; the assignment alone depends on the outcome.
@@ -71,6 +87,32 @@ class Tokens(_Entries):
         more = type(self)({name: read_token(path)})
         more._entries += self._entries
         return more
+
+    @staticmethod
+    def _kept(secret: bytes) -> bytes:
+        if not secret.startswith(b"sha256:"):
+            return _digest(secret)
+        hashed = _HASH.fullmatch(secret)
+        if hashed is None:
+            raise ValueError("behind sha256: 64 hexadecimal digits are expected")
+        return bytes.fromhex(hashed[1].decode())
+
+
+def make_token(path: Path) -> None:
+    """A new token in a new file that only its owner can read. Raises OSError, FileExistsError among others."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_urlsafe(TOKEN_BYTES) + "\n")
+
+
+def hashed_entry(name: str, token: bytes) -> str:
+    """The line for a file of tokens. Raises ValueError for a name that cannot stand there."""
+    entry = f"{name}:sha256:{_digest(token).hex()}"
+    if name != name.strip() or ":" in name or name.startswith("#") or not name.isprintable():
+        raise ValueError(f"{name!r} cannot be a name: no colon, no # in front, no white space around it")
+    if not 0 < len(name.encode()) <= NAME_BYTES_MAX:
+        raise ValueError(f"a name has 1 to {NAME_BYTES_MAX} bytes")
+    return entry
 
 
 def read_token(path: Path) -> bytes:
@@ -85,7 +127,7 @@ def read_token(path: Path) -> bytes:
     return _checked(token, "the token", SECRET_BYTES_MAX, path, number)
 
 
-def _parse(path: Path) -> Iterator[tuple[str, bytes]]:
+def _parse(path: Path, kept: Callable[[bytes], bytes]) -> Iterator[tuple[str, bytes]]:
     seen: set[str] = set()
     for number, line in _lines(path):
         name, colon, secret = line.partition(":")
@@ -95,7 +137,12 @@ def _parse(path: Path) -> Iterator[tuple[str, bytes]]:
         if name in seen:
             raise ValueError(f"{path}, line {number}: the name was used before")
         seen.add(name)
-        yield name, _checked(secret, "the secret", SECRET_BYTES_MAX, path, number)
+        checked = _checked(secret, "the secret", SECRET_BYTES_MAX, path, number)
+        try:
+            kept(checked)
+        except ValueError as error:
+            raise ValueError(f"{path}, line {number}: {error}") from None
+        yield name, checked
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

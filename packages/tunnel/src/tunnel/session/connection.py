@@ -40,6 +40,8 @@ class Connection:
     instance_id: bytes | None = None
     session_id: bytes = b""
     peer_name: str | None = None
+    token_digest: bytes = field(default=b"", repr=False)
+    """Server: SHA-256 of the token that HELLO brought."""
     max_streams: int = 0
     """Client: streams that may be on it at a time."""
     full: bool = False

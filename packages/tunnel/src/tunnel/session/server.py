@@ -4,10 +4,14 @@ Rules:
 - Nothing of a connection is acted on before its HELLO is accepted; what comes before is held within a stranger's
   credit (F26).
 - REPLY does not wait for data (F17). A refused request is answered, finished and receipted like any other.
+- Of a token only its digest is kept. When tokens change, those who are in are asked about again, and whose token was
+  taken away is put out at once, with all its streams: it may have been stolen. (Who only wants another token gives the
+  client a second one first.)
 - Draining, GOAWAY names the last stream that is processed; later ones are reset with RETRY_ELSEWHERE.
 """
 
 from collections.abc import Callable
+from hashlib import sha256
 from random import Random
 
 from tunnel.engine import port
@@ -24,7 +28,7 @@ from tunnel.wire.codec import SESSION_ID_BYTES, WireError, encode
 from tunnel.wire.messages import VERSION, Direction, Done, GoAway, Hello, Open, Outcome, Reply, Welcome
 
 Authenticate = Callable[[bytes], str | None]
-"""The name behind a token, None for one that is not known."""
+"""The name behind a token's SHA-256, None for one that is not known."""
 
 
 class ServerSession(Session):
@@ -85,6 +89,22 @@ class ServerSession(Session):
             elif connection.state is State.GREETING:
                 self._turn_away(connection)
 
+    def use_tokens(self, authenticate: Authenticate, now: float) -> int:
+        """Other tokens hold from now on. Returns how many connections had to end."""
+        self._now = now
+        self._authenticate = authenticate
+        ended = [one for one in self._connections.values() if one.was_up and not self._still_known(one)]
+        for connection in ended:
+            self._put_out(connection, Cause.TOKEN_REFUSED, "its token was taken away")
+        return len(ended)
+
+    def _still_known(self, connection: Connection) -> bool:
+        return self._authenticate(connection.token_digest) == connection.peer_name
+
+    def _put_out(self, connection: Connection, cause: Cause, detail: str) -> None:
+        self._engine.close(connection.number, cause.code, detail)
+        self._lose(connection, cause, detail)
+
     def _send_away(self, connection: Connection) -> None:
         """GOAWAY: what is known of it so far is still processed."""
         connection.promised_qid = connection.highest_qid
@@ -108,11 +128,11 @@ class ServerSession(Session):
     def _on_greeting(self, connection: Connection, message: Hello | Welcome) -> None:
         if not isinstance(message, Hello) or connection.was_up:
             raise WireError(f"{type(message).__name__} is not expected")
-        name = self._authenticate(message.token) if message.version == VERSION else None
+        connection.token_digest = sha256(message.token).digest()
+        name = self._authenticate(connection.token_digest) if message.version == VERSION else None
         if name is None:
             cause = Cause.TOKEN_REFUSED if message.version == VERSION else Cause.VERSION_UNSUPPORTED
-            self._engine.close(connection.number, cause.code, cause.summary)
-            self._lose(connection, cause, cause.summary)
+            self._put_out(connection, cause, cause.summary)
             return
         connection.peer_name, connection.was_up = name, True
         connection.ring.note(self._now, None, What.UP)

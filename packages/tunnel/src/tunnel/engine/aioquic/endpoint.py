@@ -25,6 +25,9 @@ MAX_SEGMENTS = 64
 MAX_TRANSMIT_BYTES = 65_487
 """What GSO takes at once over either family: 65,535 less the headers of IPv6 and UDP."""
 
+MAX_ANSWERS = 1024
+"""To strangers, that wait for the socket; 1,200 bytes each at most."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -99,6 +102,9 @@ class Endpoint:
         if link := self._touch(connection):
             link.quic.accept()
 
+    def use_certificate(self, certificate: bytes, private_key: bytes) -> None:
+        raise NotImplementedError("a client has no certificate")
+
     def refuse_strangers(self) -> None:
         """A client meets none."""
 
@@ -163,9 +169,13 @@ class Endpoint:
         self._unfinished.add(link)
         self._touched[link] = None
 
-    def _answer(self, datagram: bytes, address: Address) -> None:
-        """Sends one datagram that belongs to no connection."""
+    def _answer(self, datagram: bytes, address: Address) -> bool:
+        """Sends one datagram that belongs to no connection, or, where MAX_ANSWERS wait for the socket, drops it as any
+        network drops: who asks a stranger's question asks again. Whether it is sent."""
+        if len(self._outbox) >= MAX_ANSWERS:
+            return False
         self._outbox.append(Transmit(datagram, len(datagram), address))
+        return True
 
     # Private.
 

@@ -19,7 +19,7 @@ from tunnel.engine.aioquic.endpoint import Endpoint
 from tunnel.engine.aioquic.link import Link
 from tunnel.engine.aioquic.qlog import Logger
 from tunnel.engine.aioquic.stateless import parse_initial, refusal, retry
-from tunnel.engine.aioquic.tls import server_configuration
+from tunnel.engine.aioquic.tls import server_configuration, show_certificate
 from tunnel.engine.port import Address
 from tunnel.engine.settings import EngineLimits, Qlog, ServerTls
 from tunnel.errors import Cause
@@ -33,6 +33,9 @@ class ServerEndpoint(Endpoint):
         self._limits = limits
         self._budget = budget
         self._tokens = QuicRetryTokenHandler()
+
+    def use_certificate(self, certificate: bytes, private_key: bytes) -> None:
+        show_certificate(self._configuration, certificate, private_key)
 
     def refuse_strangers(self) -> None:
         self._limits = replace(self._limits, max_connections=0)
@@ -59,7 +62,7 @@ class ServerEndpoint(Endpoint):
                 return None
             retry_id = initial.destination_id
         elif len(self._unfinished) >= self._limits.retry_above_handshakes:
-            self._answer(retry(initial, self._tokens, address, now), address)
+            self._packets.retries += self._answer(retry(initial, self._tokens, address, now), address)
             return None
         size = datagram_bytes(len(datagram), self._limits)
         quic = Connection(

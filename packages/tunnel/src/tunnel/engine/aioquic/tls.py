@@ -10,11 +10,12 @@ import ssl
 
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.packet import QuicProtocolVersion
+from aioquic.tls import load_pem_private_key, load_pem_x509_certificates
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import Certificate
 
 from tunnel.engine.aioquic.recovery import CUBIC
-from tunnel.engine.credentials import certificates, check_key, check_pin, read, server_name
+from tunnel.engine.credentials import certificates, check_pin, key_pair, read, server_name
 from tunnel.engine.settings import ALPN, ClientTls, EngineLimits, ServerTls
 
 _CONGESTION_CONTROLS = {"cubic": CUBIC, "reno": "reno"}
@@ -24,9 +25,15 @@ def server_configuration(tls: ServerTls, limits: EngineLimits) -> QuicConfigurat
     """Raises TlsFileError."""
     configuration = _configuration(limits, is_client=False)
     configuration.max_data = limits.greeting_credit_bytes
-    check_key(tls)
-    configuration.load_cert_chain(tls.certificate_file, tls.private_key_file)
+    show_certificate(configuration, *key_pair(tls))
     return configuration
+
+
+def show_certificate(configuration: QuicConfiguration, certificate: bytes, private_key: bytes) -> None:
+    """Raises ValueError, and then nothing has changed."""
+    chain, key = load_pem_x509_certificates(certificate), load_pem_private_key(private_key)
+    configuration.certificate, *configuration.certificate_chain = chain
+    configuration.private_key = key
 
 
 def client_configuration(tls: ClientTls, limits: EngineLimits) -> QuicConfiguration:

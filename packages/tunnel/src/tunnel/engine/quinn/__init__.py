@@ -12,14 +12,14 @@ from cryptography.x509 import Certificate
 from quinn_engine import Endpoint
 
 from tunnel.engine import causes, port
-from tunnel.engine.credentials import certificates, check_key, check_pin, read, server_name, system_authorities
+from tunnel.engine.credentials import certificates, check_pin, key_pair, server_name, system_authorities
 from tunnel.engine.port import Address, Closed, Engine
 from tunnel.engine.settings import ClientTls, EngineLimits, Qlog, ServerTls, TlsFileError
 from tunnel.errors import Cause
 
 __all__ = ["TlsFileError", "client_engine", "server_engine"]
 
-API = 1
+API = 2
 """Rises with each change of what the wheel and `tunnel.engine` say to each other, in the crate's src/lib.rs as here."""
 
 if (_of_wheel := getattr(quinn_engine, "API", 0)) != API:
@@ -61,9 +61,8 @@ def client_engine(
 
 def server_engine(tls: ServerTls, limits: EngineLimits, *, seed: int | None = None, qlog: Qlog | None = None) -> Engine:
     """An endpoint that is connected to. Raises TlsFileError for a certificate or key that cannot be used."""
-    check_key(tls)
+    certificate, private_key = key_pair(tls)
     try:
-        certificate, private_key = read(tls.certificate_file), read(tls.private_key_file)
         return Endpoint.server(port, _closed, limits, certificate, private_key, seed=seed, qlog=qlog)
     except ValueError as error:
         raise TlsFileError(f"{tls.certificate_file}, {tls.private_key_file}: cannot be used: {error}") from error
