@@ -27,7 +27,7 @@ AFTER_S = 0.1
 """Between two requests, during the fault and after it."""
 GRACE_S = 30.0
 """How long is waited beyond a bound, to say by how much it was missed."""
-LOG_LINES = 40
+LOG_LINES = 10
 """Of each proxy, where a row is not held."""
 
 

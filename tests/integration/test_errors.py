@@ -161,7 +161,7 @@ def lines(log: Log, event: str) -> list[dict[str, Any]]:
         ("empty.test", 4, "name_not_found"),
         ("later.test", 4, "name_lookup_failed"),
         (SILENT, 6, "dial_timeout"),
-        ("slow.test", 6, "dial_timeout"),
+        ("slow.test", 4, "name_lookup_failed"),
         ("private.test", 2, "policy_denied"),
         ("metadata.test", 2, "policy_denied"),
         ("169.254.169.254", 2, "policy_denied"),

@@ -29,11 +29,20 @@ def create(asked: Path | None, started_at: datetime) -> Path:
 
 
 def write(directory: Path, name: str, document: dict[str, Any]) -> Path:
-    """Writes a JSON file, whole or not at all, and returns its path."""
-    path = directory / name
+    """Writes a JSON file, whole or not at all, and returns its path. Raises OSError."""
+    text = json.dumps(document, indent=2 if name == "verdict.json" else None) + "\n"
+    return write_whole(directory / name, text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> Path:
+    """Writes a file, whole or not at all: of a full disk no part of it is left. Returns its path. Raises OSError."""
     draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(document, indent=2 if name == "verdict.json" else None) + "\n", encoding="utf-8")
-    draft.replace(path)
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError:
+        draft.unlink(missing_ok=True)
+        raise
     return path
 
 

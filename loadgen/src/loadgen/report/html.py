@@ -16,6 +16,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from loadgen.report import evidence, files, page, tables
+from loadgen.report.directory import write_whole
 from loadgen.report.evidence import Evidence
 from loadgen.report.figures import figures
 from loadgen.report.files import Document, Excerpt
@@ -34,11 +35,7 @@ def write(directory: Path) -> Path:
         files.read_anomalies(directory),
         evidence.read(directory),
     )
-    path = directory / NAME
-    draft = path.with_suffix(".tmp")
-    draft.write_text(written, encoding="utf-8", errors="replace")
-    draft.replace(path)
-    return path
+    return write_whole(directory / NAME, written.encode(errors="replace"))
 
 
 def render(

@@ -17,6 +17,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from loadgen.report import files
+from loadgen.report.directory import write_whole
 from loadgen.report.files import Document
 
 NAME = "junit.xml"
@@ -38,11 +39,7 @@ class Case:
 
 def write(directory: Path) -> Path:
     """Reads a report directory and writes its `junit.xml`, whole or not at all. Raises ReportError, OSError."""
-    path = directory / NAME
-    draft = path.with_suffix(".tmp")
-    draft.write_bytes(render(files.read_document(directory)))
-    draft.replace(path)
-    return path
+    return write_whole(directory / NAME, render(files.read_document(directory)))
 
 
 def render(document: Document) -> bytes:

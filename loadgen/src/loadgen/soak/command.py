@@ -1,7 +1,7 @@
 """`loadgen soak`: the command line of the soak.
 
-Exit codes: 0 pass, 1 fail, 3 inconclusive (a stack that did not come up is that too: nothing was measured), 2 usage,
-70 internal.
+Exit codes: 0 pass, 1 fail, 3 inconclusive (a stack that did not come up is that too: nothing was measured; so is a pass
+whose verdict could not be written), 2 usage, 70 internal.
 """
 
 import shlex
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from loadgen.report import directory as report_directory
 from loadgen.report.command import render
@@ -63,18 +63,30 @@ async def _soak_here(settings: SoakSettings, directory: Path, soak: SoakRun) -> 
         async with open_stack(settings, directory) as stack:
             result = await soak.run(stack)
         verdict = document(result)
-        report_directory.write(directory, "timeline.json", timeline(result, soak.used))
-        report_directory.write(directory, "verdict.json", verdict)
-        _render(directory)
-        summarise(verdict, str(directory / "report.html"))
-    return result.verdict.exit_code
+        judged = _written(directory, "verdict.json", verdict)
+        rendered = _written(directory, "timeline.json", timeline(result, soak.used)) and judged and _render(directory)
+        summarise(verdict, str(directory / "report.html") if rendered else "not written")
+    return result.verdict.exit_code or (0 if judged else Verdict.INCONCLUSIVE.exit_code)
 
 
-def _render(directory: Path) -> None:
+def _written(directory: Path, name: str, content: dict[str, Any]) -> bool:
+    """Whether there was room for it: a full disk takes files, not what is told of the run, nor its exit code."""
+    try:
+        report_directory.write(directory, name, content)
+    except OSError as error:
+        logs.get_logger().error("report_not_written", file=name, reason=error.strerror)
+        return False
+    return True
+
+
+def _render(directory: Path) -> bool:
+    """The same for what is made of these."""
     try:
         render(directory)
-    except (ReportError, OSError) as error:  # A full disk takes the report, not the verdict.
+    except (ReportError, OSError) as error:
         logs.get_logger().error("report_not_written", reason=str(error))
+        return False
+    return True
 
 
 def _revision() -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -23,9 +24,11 @@ async def soak(tmp_path: Path, target: Target) -> AsyncIterator[Soak]:
     """Starts `loadgen soak --stack external` in an empty directory."""
     started: list[Process] = []
 
-    async def start(proxy: Address, *argv: str) -> Process:
+    async def start(proxy: Address, *argv: str, file_bytes_max: int | None = None) -> Process:
         where = [f"--proxy=socks5://{proxy}", f"--target=http://{target.http}", f"--server-first={target.first}"]
         command = [sys.executable, "-m", "loadgen", "soak", "--stack=external", "--metrics-listen=127.0.0.1:0", *where]
+        if file_bytes_max is not None:
+            command = ["sh", "-c", f'ulimit -f {file_bytes_max // 512}; exec "$@"', "sh", *command]
         process = await asyncio.create_subprocess_exec(*command, *argv, cwd=tmp_path, stdout=PIPE, stderr=PIPE)
         started.append(process)
         return process
@@ -72,6 +75,22 @@ async def test_pass(tmp_path: Path, peers: Peers, soak: Soak) -> None:
     assert all(name in text for name in SCENARIOS)
     events = [json.loads(line)["event"] for line in err.splitlines()]
     assert events == ["listening", "ready", "draining", "stopped"]
+
+
+async def test_without_room_for_the_verdict_the_run_is_told_all_the_same(
+    tmp_path: Path, peers: Peers, soak: Soak
+) -> None:
+    """As on a full disk: nothing is there in part, and a pass that nobody can read is none."""
+    asked = ("--mix", "small", "--rate", "50", "--duration", "1s")
+    process = await soak(await peers.relay(), *asked, file_bytes_max=1024)
+    out, err = await process.communicate()
+    assert "outcomes: ok 50" in out.decode()
+    assert "report: not written" in out.decode()
+    assert process.returncode == 3
+    events = [json.loads(line) for line in err.splitlines()]
+    assert "verdict.json" in [event.get("file") for event in events if event["event"] == "report_not_written"]
+    left = os.listdir(tmp_path / "reports/latest")
+    assert not [name for name in left if name == "verdict.json" or name.endswith(".tmp")]
 
 
 async def test_fail(tmp_path: Path, peers: Peers, soak: Soak) -> None:

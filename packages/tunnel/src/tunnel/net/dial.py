@@ -75,11 +75,14 @@ async def dial(
     Waits at most `timeout_s`. Raises DialError. A cancellation leaves no socket behind; a look-up under way goes on
     in its thread, and its answer is thrown away.
     """
+    found: Sequence[AddrInfoType] = ()
     try:
         async with asyncio.timeout(timeout_s):
             found = await _resolve(target, resolver or resolve)
             sock = await _connect(allowed(target, found, policy), connector or connect)
     except TimeoutError:
+        if not found:
+            raise DialError(Cause.NAME_LOOKUP_FAILED, f"no answer of the resolver within {timeout_s:g} s") from None
         raise DialError(Cause.DIAL_TIMEOUT, f"no connection within {timeout_s:g} s") from None
     return sock
 
