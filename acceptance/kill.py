@@ -52,17 +52,8 @@ def command_line(serving: Serving) -> list[str]:
     """How the server was started, with the port that it got instead of port 0."""
     pid = serving.pids["proxy-server"]
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
-    quic = next(
-        line.split()[1] for line in Path("/proc/net/udp").read_text().splitlines()[1:] if line.split()[9] in inodes(pid)
-    )
-    words[words.index("--listen") + 1] = f"127.0.0.1:{int(quic.split(':')[1], 16)}"
+    words[words.index("--listen") + 1] = f"127.0.0.1:{serving.udp_port('proxy-server')}"
     return words
-
-
-def inodes(pid: int) -> set[str]:
-    """The sockets of a process."""
-    links = (os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir())
-    return {link[8:-1] for link in links if link.startswith("socket:")}
 
 
 def killed_and_restarted(serving: Serving) -> None:

@@ -59,6 +59,13 @@ class Serving:
         status = Path(f"/proc/{self.pids[program]}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024  # type: ignore[index]
 
+    def udp_port(self, program: str) -> int:
+        """The port that a program got instead of port 0."""
+        links = (os.readlink(entry) for entry in Path(f"/proc/{self.pids[program]}/fd").iterdir())
+        sockets = {link[8:-1] for link in links if link.startswith("socket:")}
+        lines = map(str.split, Path("/proc/net/udp").read_text().splitlines()[1:])
+        return next(int(line[1].rpartition(":")[2], 16) for line in lines if line[9] in sockets)
+
     def metric(self, program: str, name: str) -> float:
         """The sum of a metric's series whose name and labels start with `name`."""
         with urllib.request.urlopen(self.metrics[program], timeout=5) as answer:

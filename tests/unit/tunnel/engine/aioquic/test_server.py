@@ -7,6 +7,7 @@ from tests.sim.pair import SERVER, Pair
 from tests.unit.tunnel.engine.aioquic.harness import endpoint, quic
 from tests.unit.tunnel.engine.harness import MakeRealPair, assert_empty, with_limits
 
+from tunnel.engine.aioquic import server
 from tunnel.engine.aioquic.client import ClientEndpoint
 from tunnel.engine.aioquic.stateless import destination_id
 from tunnel.engine.port import Address
@@ -45,6 +46,20 @@ def test_another_version_is_answered_with_those_we_speak(make_pair: MakeRealPair
     assert pair.client.closed is not None
     assert pair.client.closed.cause is Cause.HANDSHAKE_FAILED
     assert "version" in pair.client.closed.detail
+
+
+@pytest.mark.failure("F26")
+def test_f26_noise_costs_no_connection_and_has_no_answer(
+    make_pair: MakeRealPair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a real one would be refused or sent away: noise does not make us talk to whoever it says it is from."""
+    noise = b"\xc0\0\0\0\1\x08" + bytes(8) + b"\x08" + bytes(8) + b"\0\x44\x90" + bytes(range(256)) * 5
+    monkeypatch.setattr(server, "Connection", None)
+    for limits in (with_limits(), with_limits(max_connections=0), with_limits(retry_above_handshakes=0)):
+        quic_server = make_pair.server(limits)
+        quic_server.receive(noise[:1200], 1200, STRANGER, 1.0)
+        assert quic_server.poll_transmit(1.0) is None
+        assert_empty(quic_server)
 
 
 class TestRouting:

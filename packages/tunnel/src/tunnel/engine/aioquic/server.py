@@ -1,7 +1,8 @@
 """The server's endpoint: who is let in.
 
 Rules:
-- A stranger becomes a connection only with an Initial packet that decrypts. Garbage leaves nothing behind.
+- A stranger becomes a connection only with an Initial packet that decrypts. Garbage leaves nothing behind, and has no
+  answer.
 - With many unfinished handshakes, a stranger first has to prove its address (Retry). With as many connections as are
   allowed, it is refused in words, at once; those who are in are not bothered (F26).
 - A connection's datagrams are as large as the client's first one was, so that the server's own handshake flight proves
@@ -18,7 +19,7 @@ from tunnel.engine.aioquic.credit import WindowBudget
 from tunnel.engine.aioquic.endpoint import Endpoint
 from tunnel.engine.aioquic.link import Link
 from tunnel.engine.aioquic.qlog import Logger
-from tunnel.engine.aioquic.stateless import parse_initial, refusal, retry
+from tunnel.engine.aioquic.stateless import decrypts, parse_initial, refusal, retry
 from tunnel.engine.aioquic.tls import server_configuration, show_certificate
 from tunnel.engine.port import Address
 from tunnel.engine.settings import EngineLimits, Qlog, ServerTls
@@ -46,6 +47,8 @@ class ServerEndpoint(Endpoint):
             return None
         if isinstance(initial, bytes):
             self._answer(initial, address)
+            return None
+        if not decrypts(datagram, initial):
             return None
         if len(self._links) >= self._limits.max_connections:
             summary = Cause.SERVER_BUSY.summary
