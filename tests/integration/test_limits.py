@@ -1,6 +1,7 @@
 """What one client may have of a proxy-server, and that others are served meanwhile: the real programs, both engines."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,14 +10,19 @@ import pytest
 from tests.integration import test_programs
 from tests.integration.conftest import Target
 from tests.integration.test_programs import WAIT_S, Program, Stack, Start, start_client, start_server
-from tests.pairings import Pairing
+from tests.pairings import Pairing, every_pairing
+from tests.unit.tunnel.engine.harness import first_flight
+
+from tunnel.engine.aioquic import client_engine
+from tunnel.engine.settings import ClientTls, EngineLimits
 
 start = test_programs.start  # The fixture.
 
-pytestmark = [
-    pytest.mark.failure("F26"),
-    pytest.mark.parametrize("pairing", [Pairing("auto", "aioquic"), Pairing("auto", "quinn")], indirect=True, ids=str),
-]
+pytestmark = pytest.mark.failure("F26")
+
+SERVER_ENGINES = pytest.mark.parametrize(
+    "pairing", [Pairing("auto", "aioquic"), Pairing("auto", "quinn")], indirect=True, ids=str
+)
 
 SECRETS = {"laptop": "laptops-token", "phone": "phones-token"}
 MakeServer = Callable[..., Awaitable[Program]]
@@ -69,6 +75,7 @@ async def works(stack: Stack, target: Target) -> Served:
     return Served(writer, far_writer)
 
 
+@SERVER_ENGINES
 async def test_f26_requests_beyond_a_clients_share_are_refused_and_those_of_others_are_not(
     make_server: MakeServer, make_client: MakeClient, target: Target
 ) -> None:
@@ -94,6 +101,7 @@ async def test_f26_requests_beyond_a_clients_share_are_refused_and_those_of_othe
         one.close()
 
 
+@SERVER_ENGINES
 @pytest.mark.parametrize("of", ["token", "address"])
 async def test_f26_a_connection_beyond_a_clients_share_is_refused_and_its_others_go_on(
     make_server: MakeServer, make_client: MakeClient, target: Target, of: str
@@ -117,6 +125,38 @@ async def test_f26_a_connection_beyond_a_clients_share_is_refused_and_its_others
     first.client.signal()
     assert await first.client.ended() == 0
     (await works_at_last(second, target)).close()
+
+
+@every_pairing
+async def test_f26_a_client_that_has_to_prove_its_address_gets_through(
+    start: Start, certificates: Path, target: Target, pairing: Pairing
+) -> None:
+    server = await start_server(start, certificates, f"--engine={pairing.server}", "--retry-above-handshakes=0")
+    client = await start_client(start, certificates, await server.address("quic"), f"--engine={pairing.client}")
+    (await works(Stack(start, certificates, server, client), target)).close()
+    assert await server.metric("quic_retries_total", role="server") == 1
+    assert not client.events("connection_failed")
+
+
+@SERVER_ENGINES
+async def test_f26_a_flood_of_forged_first_packets_keeps_nobody_out(
+    make_server: MakeServer, make_client: MakeClient, target: Target
+) -> None:
+    """On a server with few places, of which the flood gets half."""
+    server = await make_server("--max-connections=16")
+    quic = await server.address("quic")
+    forged = [first_flight(client_engine(ClientTls("x", insecure=True), EngineLimits()), 0.0) for _ in range(100)]
+    with socket.socket(type=socket.SOCK_DGRAM) as stranger:
+        for datagram in forged:
+            stranger.sendto(datagram, (quic.host, quic.port))
+        laptop = await make_client(server, "laptop")
+        for datagram in forged:
+            stranger.sendto(datagram, (quic.host, quic.port))
+        await laptop.client.event("connection_up")
+    (await works(laptop, target)).close()
+    assert not laptop.client.events("connection_failed", cause="server_busy")
+    assert await server.metric("quic_retries_total", role="server") >= len(forged) - 16 - 8
+    assert await server.metric("tunnel_connections_active", role="server") == 1
 
 
 async def works_at_last(stack: Stack, target: Target) -> Served:

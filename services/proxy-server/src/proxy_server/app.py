@@ -69,6 +69,8 @@ class ProxyServer:
         tls, tokens = _credentials(settings)
         self._limits = EngineLimits(
             max_connections=settings.max_connections,
+            # Who has proved nothing gets half of the places at most: else a forged flood would fill a small server.
+            retry_above_handshakes=min(settings.retry_above_handshakes, settings.max_connections // 2),
             datagram_cap_bytes=settings.max_datagram_bytes,
             congestion_control=settings.congestion_control,
         )

@@ -57,6 +57,9 @@ class ProxyServerSettings(Settings):
     max_streams_per_address: int = Field(
         8192, ge=1, le=1_000_000, description="requests at a time from one IPv4 address or IPv6 /64"
     )
+    retry_above_handshakes: int = Field(
+        64, ge=0, le=100_000, description="with so many unfinished handshakes clients prove their address first (Retry)"
+    )
     max_datagram_bytes: int = Field(16384, ge=1200, le=65000, description="no datagram is larger, whatever the path")
 
     @field_validator("egress_allow")
