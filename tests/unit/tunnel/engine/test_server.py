@@ -113,6 +113,22 @@ def test_a_flood_from_forged_addresses_that_nobody_answers_leaves_a_bounded_queu
     assert_empty(server)
 
 
+@pytest.mark.failure("F26")
+def test_a_proof_of_an_address_is_good_for_that_one_only(make_real_pair: MakeRealPair) -> None:
+    client, server, now = make_real_pair.client(), make_real_pair.server(with_limits(retry_above_handshakes=0)), 1.0
+    first = first_flight(client, now)
+    server.receive(first, len(first), CLIENT, now)
+    [asked] = transmits(server, now)
+    client.receive(asked.data, asked.segment_size, SERVER, now)
+    [proving] = transmits(client, now)
+    server.receive(proving.data, proving.segment_size, STRANGER, now)
+    assert sum(len(transmit.data) for transmit in transmits(server, now)) < INITIAL_BYTES / 4, "it is let in"
+    assert_empty(server)
+    server.receive(proving.data, proving.segment_size, CLIENT, now)
+    assert sum(len(transmit.data) for transmit in transmits(server, now)) > INITIAL_BYTES / 4
+    assert server.get_timer() is not None
+
+
 def test_a_handshake_that_stops_half_way_is_given_up(make_real_pair: MakeRealPair) -> None:
     pair = make_real_pair(with_limits(handshake_timeout_s=2.0))
     first = first_flight(make_real_pair.client(), pair.world.now)
