@@ -20,7 +20,7 @@ from loadgen.link.plan import Direction
 from loadgen.measure.metrics import SoakMetrics
 from loadgen.scenarios.registry import SCENARIOS
 from proxy_client.metrics import SocksMetrics
-from proxy_server.metrics import DialMetrics
+from proxy_server.metrics import DialMetrics, limits_reached
 from servicekit.address import Address
 from servicekit.metrics import MetricsServer, registry
 from tunnel.engine.port import Engine, Packets
@@ -95,6 +95,7 @@ def _proxy_server() -> CollectorRegistry:
     handshake_histogram(made, "server")
     engine_info(made, "server", "quinn", "cubic")
     DialMetrics(made)
+    limits_reached(made)
     return made
 
 

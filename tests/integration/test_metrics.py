@@ -16,6 +16,7 @@ from proxy_server.app import ProxyServer
 from servicekit.address import Address
 from tunnel.errors import Cause
 from tunnel.session.events import WaitsFor
+from tunnel.session.shares import Limit
 
 pytestmark = every_pairing
 
@@ -61,6 +62,7 @@ OF_CLIENT = (
 OF_SERVER = (
     of_tunnel("server")
     | {one("tunnel_dials_total", cause=cause) for cause in CAUSES}
+    | {one("tunnel_limits_reached_total", limit=limit) for limit in Limit}
     | {one("tunnel_dials_active"), one("tunnel_dial_seconds_count"), one("tunnel_dial_seconds_sum")}
 )
 

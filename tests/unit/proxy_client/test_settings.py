@@ -21,7 +21,9 @@ def test_loopback_may_be_open(host: str) -> None:
     assert settings(listen=Address(host, 1080)).users_file is None
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "proxy-client", "128.0.0.1", "localhost.example.org"])
+@pytest.mark.parametrize(
+    "host", ["0.0.0.0", "::", "192.0.2.1", "proxy-client", "128.0.0.1", "localhost.example.org", "127.example.org"]
+)
 def test_an_open_proxy_takes_a_word(host: str) -> None:
     listen = Address(host, 1080)
     with pytest.raises(ValidationError, match=r"is not loopback: give --users-file, or --allow-open-listener"):

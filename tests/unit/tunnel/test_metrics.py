@@ -87,6 +87,7 @@ def test_everything_is_there_at_zero(scrape: Scrape) -> None:
         "quic_packets_sent_total",
         "quic_packets_received_total",
         "quic_packets_lost_total",
+        "quic_retries_total",
     }
     causes = [sample.labels["cause"] for sample in samples if sample.name == "tunnel_connections_total"]
     assert causes == cause_labels()

@@ -92,6 +92,9 @@ class Cause(Enum):
     HELLO_TIMEOUT = Row(0x43, Reply.GENERAL_FAILURE, "the peer did not introduce itself in time")
     SERVER_BUSY = Row(0x44, Reply.GENERAL_FAILURE, "the server has as many connections as it takes")
     INTERNAL = Row(0x45, Reply.GENERAL_FAILURE, "a fault of finback itself")
+    TOO_MANY_CONNECTIONS = Row(
+        0x46, Reply.GENERAL_FAILURE, "the client has as many connections as the server allows it"
+    )
 
     # A connection was lost; nobody sends these.
     TUNNEL_LOST = Row(0x60, Reply.GENERAL_FAILURE, "the connection between the proxies was lost")

@@ -157,9 +157,14 @@ class SessionCollector(Collector):
             ("received", packets.received, "QUIC packets received; with quinn the datagrams that hold them"),
             ("lost", packets.lost, "QUIC packets declared lost (RFC 9002)"),
         ):
-            family = _counter(f"quic_packets_{what}", text, "role")
-            family.add_metric([self._role], count)
-            yield family
+            yield self._count(f"quic_packets_{what}", text, count)
+        asked = "Strangers who were asked to prove their address first (Retry), because many handshakes were unfinished"
+        yield self._count("quic_retries", asked, packets.retries)
+
+    def _count(self, name: str, text: str, value: float) -> Metric:
+        family = _counter(name, text, "role")
+        family.add_metric([self._role], value)
+        return family
 
 
 def cause_labels() -> list[str]:

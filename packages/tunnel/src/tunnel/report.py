@@ -31,7 +31,7 @@ EVIDENCE_EVERY_S: Final = 60.0
 LONGEST_NUMBER: Final = 19
 """Digits of the greatest QUIC stream id."""
 
-_REPETITIVE: Final = ("connection_failed", "server_not_found", "end_rescued", "internal_error")
+_REPETITIVE: Final = ("connection_failed", "server_not_found", "end_rescued", "internal_error", "limit_reached")
 
 
 @dataclass(slots=True)
@@ -49,7 +49,7 @@ class _Allowance:
 
 
 class Repeats:
-    """Thins lines out. Lines are the same where event name and cause are, so there are few to remember."""
+    """Thins lines out. Lines are the same where event name and cause, or limit, are: so there are few to remember."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -64,7 +64,7 @@ class Repeats:
         if name not in _REPETITIVE:
             return line
         now = self._clock()
-        seen = self._seen.setdefault((name, fields.get("cause")), _Repeated())
+        seen = self._seen.setdefault((name, fields.get("cause", fields.get("limit"))), _Repeated())
         if now < seen.next_at:
             seen.left_out += 1
             return None
@@ -110,6 +110,10 @@ def describe(event: ConnectionEvent) -> Line | None:
             return _down(event)
         case events.ConnectionSuspect(connection, silence_s):
             return "warning", "connection_suspect", {"connection": connection, "silence_s": round(silence_s, 2)}
+        case events.LimitReached(connection, limit, most, address, peer_name):
+            fields = {"connection": connection, "limit": limit, "most": most}
+            fields |= {"peer": address_text(address)} if address else {}
+            return "warning", "limit_reached", fields | ({"name": peer_name} if peer_name else {})
         case events.GoAwayReceived(connection):
             return "info", "peer_drains", {"connection": connection}
         case events.Rescued(connection, stream, direction, final_offset):

@@ -1,5 +1,6 @@
 """The settings of proxy-client."""
 
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -12,6 +13,14 @@ from tunnel.engine.choice import EngineName, choose
 from tunnel.engine.settings import CongestionControl
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$")]
+
+
+def _is_loopback(host: str) -> bool:
+    """Of names, only the one that cannot be anything else: what another resolves to may change."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 class ProxyClientSettings(Settings):
@@ -58,8 +67,7 @@ class ProxyClientSettings(Settings):
 
     @model_validator(mode="after")
     def _no_open_proxy_by_accident(self) -> Self:
-        local = self.listen.host in ("localhost", "::1") or self.listen.host.startswith("127.")
-        if not (local or self.users_file or self.allow_open_listener):
+        if not (_is_loopback(self.listen.host) or self.users_file or self.allow_open_listener):
             raise ValueError(
                 f"--listen {self.listen} is not loopback: give --users-file, or --allow-open-listener to serve anybody"
             )

@@ -16,7 +16,7 @@ from random import SystemRandom
 
 from proxy_server import dev_certificate
 from proxy_server.dialling import Dialling
-from proxy_server.metrics import DialMetrics
+from proxy_server.metrics import DialMetrics, limits_reached
 from proxy_server.settings import ProxyServerSettings
 from servicekit.address import Address
 from servicekit.errors import CannotStartError, blaming
@@ -38,7 +38,7 @@ from tunnel.net.waiting import first_of
 from tunnel.report import Line, Repeats, asked, describe
 from tunnel.session import events
 from tunnel.session.server import ServerSession
-from tunnel.session.settings import SessionSettings
+from tunnel.session.settings import ClientLimits, SessionSettings
 from tunnel.target import Target
 from tunnel.wire.codec import INSTANCE_ID_BYTES
 
@@ -58,6 +58,7 @@ class ProxyServer:
         self._log = get_logger().bind()  # Once, and not for each line: most of them are below the level.
         self._registry = registry()
         self._metrics = DialMetrics(self._registry)
+        self._limits_reached = limits_reached(self._registry)
         self._handshakes = handshake_histogram(self._registry, "server")
         self._quiet = asyncio.Event()
         self._draining = False
@@ -68,6 +69,8 @@ class ProxyServer:
         tls, tokens = _credentials(settings)
         self._limits = EngineLimits(
             max_connections=settings.max_connections,
+            # Who has proved nothing gets half of the places at most: else a forged flood would fill a small server.
+            retry_above_handshakes=min(settings.retry_above_handshakes, settings.max_connections // 2),
             datagram_cap_bytes=settings.max_datagram_bytes,
             congestion_control=settings.congestion_control,
         )
@@ -123,6 +126,12 @@ class ProxyServer:
             rng=SystemRandom(),
             now=Driver.now(),
             max_streams=self._limits.max_streams,
+            limits=ClientLimits(
+                max_connections_per_token=settings.max_connections_per_token,
+                max_connections_per_address=settings.max_connections_per_address,
+                max_streams_per_token=settings.max_streams_per_token,
+                max_streams_per_address=settings.max_streams_per_address,
+            ),
         )
 
     async def run(self, stop: Stop) -> int:
@@ -199,6 +208,8 @@ class ProxyServer:
                 self._handshakes.labels("server").observe(handshake_s)
             case events.ConnectionDown():
                 self._note_quiet()
+            case events.LimitReached(limit=limit):
+                self._limits_reached.labels(limit).inc()
             case _:
                 pass
 

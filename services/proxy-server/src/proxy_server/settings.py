@@ -49,6 +49,17 @@ class ProxyServerSettings(Settings):
     idle_timeout_s: float = Field(3600.0, gt=0, le=86400, description="how long an open stream may stand still")
     drain_timeout_s: float = Field(20.0, ge=0, le=3600, description="how long SIGTERM waits for open streams")
     max_connections: int = Field(1024, ge=1, le=100_000, description="connections at a time")
+    max_connections_per_token: int = Field(256, ge=1, le=100_000, description="of them, with one token")
+    max_connections_per_address: int = Field(
+        256, ge=1, le=100_000, description="of them, from one IPv4 address or IPv6 /64"
+    )
+    max_streams_per_token: int = Field(4096, ge=1, le=1_000_000, description="requests at a time with one token")
+    max_streams_per_address: int = Field(
+        8192, ge=1, le=1_000_000, description="requests at a time from one IPv4 address or IPv6 /64"
+    )
+    retry_above_handshakes: int = Field(
+        64, ge=0, le=100_000, description="with so many unfinished handshakes clients prove their address first (Retry)"
+    )
     max_datagram_bytes: int = Field(16384, ge=1200, le=65000, description="no datagram is larger, whatever the path")
 
     @field_validator("egress_allow")

@@ -24,6 +24,8 @@ from tunnel.errors import Cause
 
 INITIAL_BYTES = 1200
 """The least that the datagram of a first packet has (RFC 9000 section 14.1)."""
+MAX_ANSWERS = 1024
+"""To strangers, that wait for the socket."""
 
 
 def is_retry(datagram: bytes) -> bool:
@@ -59,6 +61,7 @@ def test_many_unfinished_handshakes_have_to_prove_their_address_first(make_real_
     assert crowd.world.run(5, lambda: len(crowd.connected()) == 20)
     crowd.world.run(1)
     assert sum(is_retry(datagram) for own, datagram in heard if own == SERVER) == 18
+    assert crowd.server.engine.packets().retries == 18
     assert len(crowd.server.events(Connected)) == 20
 
 
@@ -94,6 +97,36 @@ def test_a_flood_of_handshakes_that_never_finish_leaves_nothing_and_stops_nobody
     crowd.world.run(10)
     assert len(crowd.server.events(Closed)) == 50 + 1
     assert_empty(server)
+
+
+@pytest.mark.failure("F26")
+def test_a_flood_from_forged_addresses_that_nobody_answers_leaves_a_bounded_queue(make_real_pair: MakeRealPair) -> None:
+    """While the socket takes nothing. Who asked in earnest asks again."""
+    server, now = make_real_pair.server(with_limits(retry_above_handshakes=0)), 1.0
+    first = first_flight(make_real_pair.client(), now)
+    for number in range(3 * MAX_ANSWERS):
+        server.receive(first, len(first), (f"198.51.{100 + number % 100}.7", 10_000 + number), now)
+    assert server.packets().retries == MAX_ANSWERS
+    waiting = transmits(server, now)
+    assert len(waiting) == MAX_ANSWERS
+    assert all(is_retry(transmit.data) for transmit in waiting)
+    assert_empty(server)
+
+
+@pytest.mark.failure("F26")
+def test_a_proof_of_an_address_is_good_for_that_one_only(make_real_pair: MakeRealPair) -> None:
+    client, server, now = make_real_pair.client(), make_real_pair.server(with_limits(retry_above_handshakes=0)), 1.0
+    first = first_flight(client, now)
+    server.receive(first, len(first), CLIENT, now)
+    [asked] = transmits(server, now)
+    client.receive(asked.data, asked.segment_size, SERVER, now)
+    [proving] = transmits(client, now)
+    server.receive(proving.data, proving.segment_size, STRANGER, now)
+    assert sum(len(transmit.data) for transmit in transmits(server, now)) < INITIAL_BYTES / 4, "it is let in"
+    assert_empty(server)
+    server.receive(proving.data, proving.segment_size, CLIENT, now)
+    assert sum(len(transmit.data) for transmit in transmits(server, now)) > INITIAL_BYTES / 4
+    assert server.get_timer() is not None
 
 
 def test_a_handshake_that_stops_half_way_is_given_up(make_real_pair: MakeRealPair) -> None:

@@ -120,6 +120,37 @@ async def test_f27_a_name_that_changes_its_answer_is_asked_once() -> None:
 
 
 @pytest.mark.failure("F27")
+async def test_f27_each_request_is_judged_by_its_own_answer() -> None:
+    """A name that was fine a moment ago, and then leads inside."""
+    resolver, connector = StubResolver([PUBLIC], ["127.0.0.1"]), StubConnector()
+    rebinding = Target.of("rebind.example", 80)
+    (await dial(rebinding, DEFAULT, timeout_s=20, resolver=resolver, connector=connector)).close()
+    error = await failing(rebinding, DEFAULT, resolver=resolver, connector=connector)
+    assert error.cause is Cause.POLICY_DENIED
+    assert connector.hosts == [[PUBLIC]]
+
+
+@pytest.mark.failure("F27")
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "::ffff:127.0.0.1",  # mapped
+        "64:ff9b::7f00:1",  # NAT64
+        "64:ff9b:1::7f00:1",  # NAT64 of a network's own
+        "2002:7f00:1::1",  # 6to4
+        "2001:0:7f00:1::",  # Teredo
+        "::127.0.0.1",  # compatible
+        "::ffff:0:127.0.0.1",  # translated
+    ],
+)
+async def test_f27_a_name_that_resolves_to_loopback_in_disguise_is_denied(answer: str) -> None:
+    resolver, connector = StubResolver([answer]), StubConnector()
+    error = await failing(Target.of("rebind.example", 80), DEFAULT, resolver=resolver, connector=connector)
+    assert error.cause is Cause.POLICY_DENIED
+    assert connector.hosts == []
+
+
+@pytest.mark.failure("F27")
 @pytest.mark.parametrize("name", ["127.1", "0x7f000001", "2130706433", "localhost"])
 async def test_f27_addresses_in_the_spelling_of_a_name_are_denied_too(name: str) -> None:
     connector = StubConnector()

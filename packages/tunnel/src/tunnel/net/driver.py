@@ -27,6 +27,7 @@ ConnectionEvent = (
     | events.ConnectionUp
     | events.ConnectionDown
     | events.ConnectionSuspect
+    | events.LimitReached
     | events.GoAwayReceived
     | events.Rescued
     | events.Evidence

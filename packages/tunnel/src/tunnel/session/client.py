@@ -34,7 +34,13 @@ from tunnel.wire.messages import VERSION, Direction, Done, GoAway, Hello, Kind, 
 _GREETING_STREAMS = 15
 """Streams before WELCOME, besides the control stream: what the server holds for a stranger (PROTOCOL.md)."""
 
-_NOT_PROCESSED = (Cause.TOKEN_REFUSED, Cause.VERSION_UNSUPPORTED, Cause.HELLO_TIMEOUT, Cause.SERVER_BUSY)
+_NOT_PROCESSED = (
+    Cause.TOKEN_REFUSED,
+    Cause.VERSION_UNSUPPORTED,
+    Cause.HELLO_TIMEOUT,
+    Cause.SERVER_BUSY,
+    Cause.TOO_MANY_CONNECTIONS,
+)
 """What a server closes a connection with whose HELLO it did not accept."""
 
 

@@ -10,6 +10,7 @@ Rules:
 
 from dataclasses import dataclass, field
 from enum import Enum, unique
+from typing import TYPE_CHECKING
 
 from tunnel.engine.port import Address
 from tunnel.session.evidence import Ring
@@ -17,6 +18,9 @@ from tunnel.session.liveness import Liveness
 from tunnel.session.stream import Stream
 from tunnel.wire.codec import Decoder
 from tunnel.wire.messages import Done
+
+if TYPE_CHECKING:
+    from tunnel.session.shares import Share
 
 
 @unique
@@ -40,6 +44,9 @@ class Connection:
     instance_id: bytes | None = None
     session_id: bytes = b""
     peer_name: str | None = None
+    shares: "list[Share]" = field(default_factory=list)
+    """Server: what it counts against, see `shares`; and with how many streams."""
+    counted_streams: int = 0
     token_digest: bytes = field(default=b"", repr=False)
     """Server: SHA-256 of the token that HELLO brought."""
     max_streams: int = 0

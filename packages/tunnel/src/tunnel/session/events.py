@@ -126,6 +126,18 @@ class ConnectionSuspect:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitReached:
+    """Server: a client wanted one more than the `most` it may have, and did not get it. `limit` is one of
+    `shares.Limit`, `peer_name` None before HELLO."""
+
+    connection: int
+    limit: str
+    most: int
+    address: Address | None
+    peer_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class GoAwayReceived:
     """The peer drains."""
 
@@ -217,6 +229,7 @@ Event = (
     | ConnectionUp
     | ConnectionDown
     | ConnectionSuspect
+    | LimitReached
     | GoAwayReceived
     | Rescued
     | Evidence

@@ -7,6 +7,7 @@ Rules:
 - Of a token only its digest is kept. When tokens change, those who are in are asked about again, and whose token was
   taken away is put out at once, with all its streams: it may have been stolen. (Who only wants another token gives the
   client a second one first.)
+- A client gets no more connections and streams than its share (`shares`), so that others get theirs (F26).
 - Draining, GOAWAY names the last stream that is processed; later ones are reset with RETRY_ELSEWHERE.
 """
 
@@ -21,7 +22,8 @@ from tunnel.session.base import Session
 from tunnel.session.connection import Connection, State
 from tunnel.session.events import Ending
 from tunnel.session.evidence import What
-from tunnel.session.settings import SessionSettings
+from tunnel.session.settings import ClientLimits, SessionSettings
+from tunnel.session.shares import Limit, Shares
 from tunnel.session.stream import SendState, Stream
 from tunnel.target import Target
 from tunnel.wire.codec import SESSION_ID_BYTES, WireError, encode
@@ -46,12 +48,14 @@ class ServerSession(Session):
         rng: Random,
         now: float,
         max_streams: int = 256,
+        limits: ClientLimits | None = None,
     ) -> None:
         super().__init__(engine, settings, rng, now)
         self._authenticate = authenticate
         self._instance_id = instance_id
         self._max_streams = max_streams
         self._draining = False
+        self._shares = Shares(limits or ClientLimits())
 
     # The edge.
 
@@ -119,8 +123,32 @@ class ServerSession(Session):
     # Hooks.
 
     def _on_connected(self, connection: Connection) -> None:
+        assert connection.address is not None
         if self._draining:
             self._turn_away(connection)
+        elif (limit := self._shares.join_address(connection, connection.address)) is not None:
+            self._one_too_many(connection, limit)
+
+    def _one_too_many(self, connection: Connection, limit: Limit) -> None:
+        """Refused before anything of it was acted on, like one that the engine has no room for."""
+        self._tell_limit(connection, limit)
+        self._put_out(connection, Cause.TOO_MANY_CONNECTIONS, Cause.TOO_MANY_CONNECTIONS.summary)
+
+    def _tell_limit(self, connection: Connection, limit: Limit) -> None:
+        most = self._shares.most(limit)
+        self._events.append(
+            events.LimitReached(connection.number, limit, most, connection.address, connection.peer_name)
+        )
+
+    def _attach(self, stream: Stream, connection: Connection, qid: int) -> None:
+        super()._attach(stream, connection, qid)
+        self._shares.stream_opened(connection)
+
+    def _on_retired(self, connection: Connection) -> None:
+        self._shares.stream_retired(connection)
+
+    def _on_down(self, connection: Connection) -> None:
+        self._shares.leave(connection)
 
     def _is_heeded(self, connection: Connection) -> bool:
         return connection.was_up
@@ -134,7 +162,11 @@ class ServerSession(Session):
             cause = Cause.TOKEN_REFUSED if message.version == VERSION else Cause.VERSION_UNSUPPORTED
             self._put_out(connection, cause, cause.summary)
             return
-        connection.peer_name, connection.was_up = name, True
+        connection.peer_name = name
+        if (limit := self._shares.join_token(connection, name)) is not None:
+            self._one_too_many(connection, limit)
+            return
+        connection.was_up = True
         connection.ring.note(self._now, None, What.UP)
         connection.instance_id, connection.session_id = self._instance_id, self._rng.randbytes(SESSION_ID_BYTES)
         self._timers.cancel(("greeting", connection.number))
@@ -200,10 +232,23 @@ class ServerSession(Session):
             self._violation_of(stream, "a stream of the client's begins with REPLY")
             return
         stream.target = message.target
+        if self._is_one_too_many(stream):
+            return
         self._events.append(events.Dial(stream.number, message.target))
         if stream.send.state is not SendState.OPEN:  # STOP_SENDING overtook the OPEN, and nobody could be told.
             self._events.append(events.Stopped(stream.number, Cause.CANCELLED))
         self._apply_early_done(stream)
+
+    def _is_one_too_many(self, stream: Stream) -> bool:
+        """Then it is refused like one whose target is not to be had, and nobody hears of it."""
+        connection = self._connection_of(stream)
+        limit = None if connection is None else self._shares.exceeded(connection)
+        if connection is None or limit is None:
+            return False
+        self._tell_limit(connection, limit)
+        self.refused(stream.number, Cause.LIMIT_REACHED, self._now)
+        self._apply_early_done(stream)
+        return True
 
     def _on_headless_end(self, stream: Stream, ending: Ending, cause: Cause) -> None:
         """It ended before its OPEN was there: nobody was told of it."""

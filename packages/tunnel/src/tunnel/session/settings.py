@@ -6,6 +6,18 @@ KIB = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class ClientLimits:
+    """Server: what one client may have at a time; `shares` says what counts, and from when to when."""
+
+    max_connections_per_token: int = 256
+    max_connections_per_address: int = 256
+    """A quarter of what the engine takes: nobody is kept out by one client. A proxy-client has ten at most."""
+    max_streams_per_token: int = 4096
+    max_streams_per_address: int = 8192
+    """A stream takes a socket, and what ADR 2 says in memory. A proxy-client has room for 1,600."""
+
+
+@dataclass(frozen=True, slots=True)
 class SessionSettings:
     """Times in seconds, sizes in bytes. The same on both sides unless said otherwise."""
 

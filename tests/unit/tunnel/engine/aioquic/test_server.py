@@ -52,7 +52,7 @@ def test_another_version_is_answered_with_those_we_speak(make_pair: MakeRealPair
 def test_f26_noise_costs_no_connection_and_has_no_answer(
     make_pair: MakeRealPair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a real one would be refused or sent away: noise does not make us talk to whoever it says it is from."""
+    """Also where a real one would be refused or sent away: noise does not make us talk to anybody."""
     noise = b"\xc0\0\0\0\1\x08" + bytes(8) + b"\x08" + bytes(8) + b"\0\x44\x90" + bytes(range(256)) * 5
     monkeypatch.setattr(server, "Connection", None)
     for limits in (with_limits(), with_limits(max_connections=0), with_limits(retry_above_handshakes=0)):
