@@ -6,8 +6,8 @@ Rules:
 - The congestion window follows RFC 9002 section 7 and RFC 9438 where aioquic departs from them: it does not grow while
   it is not used (section 7.8), a loss takes it down from what it was, not from what happened to be in flight, and slow
   start ends when round trips grow by 4 ms or more (RFC 9406), not by a quarter of a millisecond of scheduling noise.
-- A path that has become too narrow loses every large datagram and no small one (RFC 8899 section 4.4). Pings get through, so
-  that the connection seems to live, while nothing moves: three times in a row mean that.
+- A path that has become too narrow loses every large datagram and no small one (RFC 8899 section 4.4). Pings get
+  through, so that the connection seems to live, while nothing moves: three times in a row mean that.
 """
 
 import math
