@@ -156,6 +156,9 @@ acceptance: $(READY) ## every promise with its figure, one script a line (ONLY=N
 recovery: $(READY) ## the README's table of what breaks and how soon it is over, measured in containers (ARGUMENTS="--engine quinn")
 	@$(BIN)/python acceptance/recovery.py $(ARGUMENTS)
 
+SEEDS ?= 2000
+ENGINES ?= model,aioquic,quinn,aioquic to quinn,quinn to aioquic
+
 .PHONY: sim
-sim: $(READY) ## the simulation alone: SEEDS=20000 for more seeds, SEED=123 to see one again
-	@$(BIN)/pytest -n auto tests/sim $(ARGUMENTS)
+sim: $(READY) ## the simulation: SEEDS=20000 on the model (a tenth on each real pairing), SEED=123 to see one again
+	@$(BIN)/python -m tests.sim --engines '$(ENGINES)' $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGUMENTS)

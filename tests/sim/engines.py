@@ -25,10 +25,12 @@ from tests.sim.model_connection import Faults
 from tests.sim.model_engine import ModelEngine
 
 from tunnel.engine import aioquic
-from tunnel.engine.port import Engine
+from tunnel.engine.port import Address, Engine
 from tunnel.engine.settings import ClientTls, EngineLimits, ServerTls
 
 SERVER_NAME = "proxy.test"
+PATH_MTU_BYTES = 1500
+"""What the client's kernel says of the path, whatever it carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +54,13 @@ def aioquic_engines(server_tls: ServerTls) -> Engines:
     client_tls = ClientTls(SERVER_NAME, ca_file=server_tls.certificate_file)
     return Engines(
         "aioquic",
-        lambda limits, rng: aioquic.client_engine(client_tls, limits),
+        lambda limits, rng: aioquic.client_engine(client_tls, limits, path_mtu=_path_mtu),
         lambda limits, rng: aioquic.server_engine(server_tls, limits),
     )
+
+
+def _path_mtu(address: Address) -> int:
+    return PATH_MTU_BYTES
 
 
 def native_engine() -> ModuleType:
@@ -69,7 +75,7 @@ def quinn_engines(server_tls: ServerTls) -> Engines:
     client_tls = ClientTls(SERVER_NAME, ca_file=server_tls.certificate_file)
     return Engines(
         "quinn",
-        lambda limits, rng: quinn.client_engine(client_tls, limits, seed=rng.getrandbits(64)),
+        lambda limits, rng: quinn.client_engine(client_tls, limits, path_mtu=_path_mtu, seed=rng.getrandbits(64)),
         lambda limits, rng: quinn.server_engine(server_tls, limits, seed=rng.getrandbits(64)),
     )
 

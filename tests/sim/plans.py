@@ -30,6 +30,8 @@ LIMITS = EngineLimits(
     control_window_bytes=16 * KIB,
     max_streams=32,
 )
+MTUS_BYTES = (1200, 1201, 1300, 1471, 1472, 65_535)
+"""From the least that QUIC works on to the kernel's word and beyond it (PATH_MTU_BYTES in engines.py, less headers)."""
 CLEAN = Link()
 FLAWLESS = Faults()
 SETTINGS = SessionSettings(max_streams_per_connection=24)
@@ -45,6 +47,14 @@ class Span:
     @property
     def ends_s(self) -> float:
         return self.starts_s + self.lasts_s
+
+
+@dataclass(frozen=True, slots=True)
+class MtuChange:
+    """From then on the path carries datagrams of this size, and drops longer ones."""
+
+    at_s: float
+    mtu_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,7 @@ class Plan:
     """Nothing arrives; `hole_towards` says at whom."""
     hole_towards: frozenset[str] = frozenset({"client", "server"})
     rebinds_s: tuple[float, ...] = ()
+    mtu_changes: tuple[MtuChange, ...] = ()
     freeze: Span | None = None
     """The server stands still."""
     restart: Span | None = None
@@ -86,18 +97,27 @@ class Plan:
     """The server drains; new connections find another one."""
     client_drains_s: float | None = None
     client_dies_s: float | None = None
+    client_restart: Span | None = None
+    """The client's machine dies, and after that time another has its address."""
 
     @property
     def deadly(self) -> bool:
         """Whether a connection may die of it: then even a polite program may be let down, if it is told so."""
         hole_s = self.hole.lasts_s if self.hole else 0.0
-        return self.restart is not None or self.client_dies_s is not None or hole_s > SURVIVABLE_S
+        # Behind a hole both libraries wait for their own probes, seconds apart. Where the path is another one by then,
+        # nothing else can wake them: the peer does not know the new address, or long datagrams do not arrive.
+        another_path_behind_a_hole = self.hole is not None and bool(self.mtu_changes or self.rebinds_s)
+        deaths = (self.restart, self.client_dies_s, self.client_restart)
+        return any(death is not None for death in deaths) or hole_s > SURVIVABLE_S or another_path_behind_a_hole
 
     @property
     def quiet_at_s(self) -> float:
         """When nothing is wrong any more and nothing new begins."""
-        spans = [span.ends_s for span in (self.hole, self.freeze, self.restart) if span is not None]
-        return max([self.heals_s, *spans, *self.rebinds_s, *(one.starts_s for one in self.transactions)])
+        spans = [
+            span.ends_s for span in (self.hole, self.freeze, self.restart, self.client_restart) if span is not None
+        ]
+        changes = [*self.rebinds_s, *(change.at_s for change in self.mtu_changes)]
+        return max([self.heals_s, *spans, *changes, *(one.starts_s for one in self.transactions)])
 
 
 def random_plan(seed: int, transactions: int) -> Plan:
@@ -112,8 +132,14 @@ def random_plan(seed: int, transactions: int) -> Plan:
         faults=random_faults(rng),
         heals_s=rng.uniform(1, 6),
     )
+    plan = with_a_fault(plan, rng)
+    return with_a_detour(plan, rng) if rng.random() < 0.2 else plan
+
+
+def with_a_fault(plan: Plan, rng: Random) -> Plan:
+    """One thing goes wrong with a program or with the whole path, or nothing does."""
     start = rng.uniform(0.1, 2)
-    match rng.randrange(10):
+    match rng.randrange(12):
         case 0:
             towards = rng.choice([("client", "server"), ("client",), ("server",)])
             return replace(plan, hole=Span(start, rng.uniform(1, SURVIVABLE_S)), hole_towards=frozenset(towards))
@@ -131,8 +157,25 @@ def random_plan(seed: int, transactions: int) -> Plan:
             return replace(plan, client_drains_s=start)
         case 7:
             return replace(plan, client_dies_s=start)
+        case 8:
+            return replace(plan, client_restart=Span(start, rng.choice([0.01, 1.0, 12.0])))
+        case 9:
+            return with_changes_of_mtu(plan, rng)
         case _:
             return plan
+
+
+def with_a_detour(plan: Plan, rng: Random) -> Plan:
+    """The path changes too, while the rest happens."""
+    if rng.random() < 0.5:
+        return replace(plan, rebinds_s=(*plan.rebinds_s, rng.uniform(2, 8)))
+    return with_changes_of_mtu(plan, rng)
+
+
+def with_changes_of_mtu(plan: Plan, rng: Random) -> Plan:
+    times = sorted(rng.uniform(0, 4) for _ in range(rng.randint(1, 3)))
+    changes = tuple(MtuChange(at_s, rng.choice(MTUS_BYTES)) for at_s in times)
+    return replace(plan, mtu_changes=changes)
 
 
 def hasty_plan(seed: int, transactions: int, rng: Random) -> Plan:
@@ -174,6 +217,7 @@ def random_link(rng: Random) -> Link:
         reorder=rng.choice([0, 0.1]),
         duplicate=rng.choice([0, 0.1]),
         corrupt=rng.choice([0, 0.02]),
+        mtu_bytes=rng.choice([65_535, 65_535, rng.choice(MTUS_BYTES)]),
     )
 
 

@@ -11,6 +11,7 @@ Rules:
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 
 from tests.sim.applications import Application, Program
@@ -85,10 +86,7 @@ class Run:
         self._quiet_at = self.world.now + plan.quiet_at_s
         self._server_addresses: list[Address] = []
         self._add_server(SERVER)
-        self.client_receipts = Receipts(engines.client(plan.limits, self._rng))
-        engine = self.client_receipts.engine
-        host = Host(self.world, self._seeded(), CLIENT)
-        self.client = ProxyClient(self.world, host, engine, plan.settings, self._seeded(), self._resolve)
+        self._add_client()
         self.pending = {
             f"t{number}.test": self._pending(f"t{number}.test", one) for number, one in enumerate(plan.transactions)
         }
@@ -188,6 +186,13 @@ class Run:
         host = Host(self.world, self._seeded(), address)
         self.servers.append(ProxyServer(self.world, host, engine, self.plan.settings, self._seeded(), self._dial))
 
+    def _add_client(self) -> None:
+        self.client_died = False
+        self.client_receipts = Receipts(self._engines.client(self.plan.limits, self._rng))
+        engine, settings = self.client_receipts.engine, self.plan.settings
+        host = Host(self.world, self._seeded(), CLIENT)
+        self.client = ProxyClient(self.world, host, engine, settings, self._seeded(), self._resolve)
+
     # What goes wrong.
 
     def _plan_faults(self) -> None:
@@ -213,12 +218,23 @@ class Run:
             self._at(plan.client_drains_s, lambda: self.client.drain())
         if plan.client_dies_s is not None:
             self._at(plan.client_dies_s, self._kill_client)
+        if plan.client_restart is not None:
+            self._at(plan.client_restart.starts_s, self._kill_client)
+            self._at(plan.client_restart.ends_s, self._add_client)
+        for change in plan.mtu_changes:
+            self._at(change.at_s, lambda to_bytes=change.mtu_bytes: self._change_mtu(to_bytes))  # type: ignore[misc]
 
     def _at(self, at_s: float, action: Callable[[], None]) -> None:
         self.world.after(at_s, action)
 
     def _heal(self) -> None:
-        self.world.network.link = Link(self.plan.link.delay_s)
+        """All is well but the size of datagrams: that is no fault."""
+        network = self.world.network
+        network.link = Link(self.plan.link.delay_s, mtu_bytes=network.link.mtu_bytes)
+
+    def _change_mtu(self, to_bytes: int) -> None:
+        network = self.world.network
+        network.link = replace(network.link, mtu_bytes=to_bytes)
 
     def _kill_server(self) -> None:
         self.servers.pop().host.die()

@@ -26,6 +26,12 @@ def carries(pair: Pair) -> None:
     assert pair.until_ended(pair.client, down) == BODY
 
 
+def sizes(pair: Pair) -> list[int]:
+    """Of the datagrams that each side sends at most."""
+    stats = [side.engine.stats(side.connection) for side in (pair.client, pair.server)]
+    return [one.datagram_bytes for one in stats if one is not None]
+
+
 @pytest.mark.parametrize("mtu", [1000, 1228, 1280, 1450, 1500, 9000, 65_536, None])
 def test_a_client_sends_nothing_that_is_longer_than_the_path_is_said_to_carry(
     make_real_pair: MakeRealPair, mtu: int | None
@@ -61,10 +67,7 @@ def test_where_the_path_carries_less_it_connects_and_carries_all_the_same(
     pair.connect()
     assert pair.world.now - started < 2
     carries(pair)
-    for side in (pair.client, pair.server):
-        stats = side.engine.stats(side.connection)
-        assert stats is not None
-        assert 1200 <= stats.datagram_bytes <= carried
+    assert all(1200 <= size <= carried for size in sizes(pair))
     pair.client.close(0, "")
     pair.run(10)
     assert_empty(pair.client.engine)
@@ -78,3 +81,25 @@ def test_a_server_sends_nothing_that_is_longer_than_its_own_cap(make_real_pair: 
     pair.connect()
     carries(pair)
     assert max(len(datagram) for own, datagram in heard if own == SERVER) <= 4096
+
+
+@pytest.mark.parametrize("carried", [1471, 1300, 1200])
+def test_a_path_that_becomes_narrower_is_noticed_and_nothing_hangs(make_real_pair: MakeRealPair, carried: int) -> None:
+    """Pings are short and get through: without a look at what gets lost, the connection would seem to live."""
+    pair = make_real_pair(path_mtu=lambda address: 1500).connect()
+    carries(pair)
+    pair.world.network.link = Link(mtu_bytes=carried)
+    carries(pair)
+    assert all(1200 <= size <= carried for size in sizes(pair))
+    assert pair.client.closed is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_path_that_loses_every_tenth_datagram_is_not_taken_for_a_narrow_one(
+    make_real_pair: MakeRealPair, seed: int
+) -> None:
+    pair = make_real_pair(path_mtu=lambda address: 1500, link=Link(loss=0.1), seed=seed).connect()
+    before = sizes(pair)
+    for _ in range(3):
+        carries(pair)
+    assert all(now >= then for now, then in zip(sizes(pair), before, strict=True))

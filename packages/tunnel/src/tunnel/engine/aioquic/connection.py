@@ -37,7 +37,7 @@ from aioquic.quic.stream import QuicStream
 from cryptography.x509 import Certificate
 
 from tunnel.engine.aioquic.credit import ConnectionCredit, StreamCredit, WindowBudget
-from tunnel.engine.aioquic.recovery import Pacer
+from tunnel.engine.aioquic.recovery import Cubic, Pacer
 from tunnel.engine.aioquic.streams import Receiving, Sending, SendTurns, StreamRecord
 from tunnel.engine.port import CONTROL_STREAM, Address, Packets, Stats
 from tunnel.engine.settings import KIB, EngineLimits
@@ -105,6 +105,7 @@ class Connection(QuicConnection):
         if self._is_client:
             _announce(self._local_max_data, self._credit.window_bytes)
         self._loss._pacer = Pacer(max_datagram_size=self._max_datagram_size)
+        self._cubic.small_bytes = limits.datagram_floor_bytes
         self._count_losses()
 
     # Streams, as the port has them.
@@ -281,8 +282,14 @@ class Connection(QuicConnection):
     # Overrides.
 
     def datagrams_to_send(self, now: float) -> list[tuple[bytes, Address]]:
-        sent_before = self._packet_number
-        datagrams = super().datagrams_to_send(now)
+        """A probe after silence is small: it gets through where large datagrams do not, and its answer shows that."""
+        sent_before, size = self._packet_number, self._max_datagram_size
+        if self._probe_pending and self._handshake_confirmed:
+            self._max_datagram_size = self._limits.datagram_floor_bytes
+        try:
+            datagrams = super().datagrams_to_send(now)
+        finally:
+            self._max_datagram_size = size
         self._packets.sent += self._packet_number - sent_before
         return datagrams
 
@@ -452,12 +459,28 @@ class Connection(QuicConnection):
         """Losses are declared in one place of the recovery; a probe that repeats data declares none."""
         declare = self._loss._on_packets_lost
 
-        def counting(*, packets: Iterable[QuicSentPacket], congestion_event: bool = True, **rest: Any) -> None:
+        def counting(
+            *, now: float, packets: Iterable[QuicSentPacket], congestion_event: bool = True, **rest: Any
+        ) -> None:
             packets = list(packets)
-            self._packets.lost += len(packets) if congestion_event else 0
-            declare(packets=packets, congestion_event=congestion_event, **rest)
+            declare(now=now, packets=packets, congestion_event=congestion_event, **rest)
+            if congestion_event:
+                self._packets.lost += len(packets)
+                if self._handshake_confirmed and self._cubic.path_is_narrow(now, packets):
+                    self._shrink_datagrams()
 
         self._loss._on_packets_lost = counting  # type: ignore[method-assign]
+
+    @property
+    def _cubic(self) -> Cubic:
+        return cast("Cubic", self._loss._cc)
+
+    def _shrink_datagrams(self) -> None:
+        """To what every path carries, for good: nobody searches for more (docs/adr/0001)."""
+        size = self._limits.datagram_floor_bytes
+        self._max_datagram_size = size
+        self._cubic.resize(size)
+        self._loss._pacer._max_datagram_size = size
 
 
 class _StreamsToTell:

@@ -6,6 +6,8 @@ Rules:
 - The congestion window follows RFC 9002 section 7 and RFC 9438 where aioquic departs from them: it does not grow while
   it is not used (section 7.8), a loss takes it down from what it was, not from what happened to be in flight, and slow
   start ends when round trips grow by 4 ms or more (RFC 9406), not by a quarter of a millisecond of scheduling noise.
+- A path that has become too narrow loses every large datagram and no small one (RFC 8899 section 4.4). Pings get
+  through, so that the connection seems to live, while nothing moves: three times in a row mean that.
 """
 
 import math
@@ -73,15 +75,27 @@ class Pacer(QuicPacketPacer):
             self.bucket_time = max(self.bucket_time, 0.0) - self.packet_time
 
 
+NARROW_LOSSES = 3
+"""So many times only large datagrams were lost, each time of those sent since the last, and none arrived."""
+
+
 class Cubic(CubicCongestionControl):
+    """Datagrams of more than `small_bytes` are large."""
+
+    small_bytes = 1200
+
     def __init__(self, max_datagram_size: int) -> None:
         super().__init__(max_datagram_size=max_datagram_size)
+        self._narrow_losses = 0
+        self._narrow_at = 0.0
         self._shortest_rtt_s = math.inf
         self._recent_rtts_s: deque[float] = deque(maxlen=RTT_SAMPLES)
 
     def on_packet_acked(self, *, now: float, packet: QuicSentPacket) -> None:
         window, used = self.congestion_window, 2 * self.bytes_in_flight >= self.congestion_window
         super().on_packet_acked(now=now, packet=packet)
+        if packet.sent_bytes > self.small_bytes:
+            self._narrow_losses = 0
         if not used:
             self.congestion_window = window
 
@@ -91,6 +105,19 @@ class Cubic(CubicCongestionControl):
         if self._congestion_recovery_start_time != recovery:
             reduced = int(window * K_CUBIC_LOSS_REDUCTION_FACTOR)
             self.ssthresh = self.congestion_window = max(reduced, K_MINIMUM_WINDOW * self._max_datagram_size)
+
+    def path_is_narrow(self, now: float, lost: list[QuicSentPacket]) -> bool:
+        """Whether these losses show that large datagrams do not arrive any more."""
+        counted = [packet for packet in lost if packet.in_flight]
+        if not counted or min(packet.sent_bytes for packet in counted) <= self.small_bytes:
+            return False
+        if max(packet.sent_time for packet in counted) > self._narrow_at:
+            self._narrow_losses += 1
+            self._narrow_at = now
+        return self._narrow_losses >= NARROW_LOSSES
+
+    def resize(self, max_datagram_size: int) -> None:
+        self._max_datagram_size = self.additive_increase_factor = max_datagram_size
 
     def on_rtt_measurement(self, *, now: float, rtt: float) -> None:
         self.rtt = rtt
