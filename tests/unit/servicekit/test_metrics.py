@@ -152,3 +152,14 @@ async def test_ipv6() -> None:
     with MetricsServer(Address("::1", 0), registry(), lambda: None) as server:
         assert str(server.address).startswith("[::1]:")
         assert await get(server, "/readyz") == (200, "ready\n")
+
+
+async def test_tasks_are_counted_while_they_last() -> None:
+    with MetricsServer(ANY_PORT, registered := registry(), lambda: None):
+        before = registered.get_sample_value("process_event_loop_tasks")
+        task = asyncio.create_task(asyncio.sleep(60))
+        assert before is not None
+        assert registered.get_sample_value("process_event_loop_tasks") == before + 1
+        task.cancel()
+        await asyncio.wait([task])
+        assert registered.get_sample_value("process_event_loop_tasks") == before

@@ -111,12 +111,15 @@ class MetricsServer:
         self._beat = beat or LoopBeat()
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._server: _Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         gauge = Gauge(
             "process_event_loop_lag_seconds",
             "How late the last beat of the event loop was; a beat is due every 0.25 s",
             registry=registry,
         )
         gauge.set_function(lambda: self._beat.lag_s)
+        tasks = Gauge("process_event_loop_tasks", "Tasks of the event loop that have not ended", registry=registry)
+        tasks.set_function(lambda: 0 if self._loop is None else len(asyncio.all_tasks(self._loop)))
 
     @property
     def address(self) -> Address:
@@ -128,6 +131,7 @@ class MetricsServer:
         """Listens and serves from here on. Raises CannotStartError."""
         self._server = _Server(listen_tcp(self._wanted), self._answer)
         self._beat.start()
+        self._loop = asyncio.get_running_loop()
         Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
         get_logger().info("listening", listener="metrics", address=str(self.address))
 

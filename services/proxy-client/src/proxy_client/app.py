@@ -9,7 +9,7 @@ Rules:
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from random import SystemRandom
 from typing import Any
 
@@ -79,7 +79,6 @@ class ProxyClient:
         self._engine = self._make_engine()
         engine_info(self._registry, "client", self._engine.name, settings.congestion_control)
         self._session = self._make_session()
-        self._registry.register(SessionCollector(self._session, "client"))
         self._driver = Driver(
             self._loop,
             self._session,
@@ -87,6 +86,8 @@ class ProxyClient:
             on_connection_event=self._on_connection_event,
             on_fault=self._on_fault,
         )
+        tables: dict[str, Sized] = {"handlers": self._driver.handlers, "sockets": self._poller}
+        self._registry.register(SessionCollector(self._session, "client", tables))
         self._driver.before_flush = self._poller.run_actions
         self._poller.after_part = self._driver.flush
 
