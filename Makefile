@@ -137,7 +137,7 @@ bench: $(READY) ## this tunnel and its peers side by side, into docs/BENCHMARKS.
 bench-profile: $(READY) ## bulk download with a profile of where the time goes (ARGUMENTS="--engine aioquic")
 	@$(BIN)/python -m bench.bulk $(ARGUMENTS)
 
-PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults foreign report engines ledger leaks bench long_soak compose tests
+PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults foreign report engines ledger leaks exhaustion bench long_soak compose tests
 ONLY ?= $(PROMISES)
 
 .PHONY: acceptance

@@ -196,7 +196,7 @@ class ProxyClient:
         self._metrics.active.inc()
 
     def _on_shortage(self, error: OSError) -> None:
-        self._log.error("cannot_accept", reason=error.strerror, connections=len(self._connections))
+        self._write(("error", "cannot_accept", {"reason": error.strerror, "connections": len(self._connections)}))
 
     def handshake_over(
         self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float, *, answered: bool
@@ -209,7 +209,8 @@ class ProxyClient:
         elif cause is Cause.CANCELLED:
             self._log.debug("request_cancelled", peer=peer, **where, detail=detail)
         else:
-            self._log.warning("request_failed", peer=peer, **where, cause=cause.label, detail=detail)
+            fields: dict[str, object] = {"peer": peer, **where, "cause": cause.label, "detail": detail}
+            self._write(("warning", "request_failed", fields))
 
     def closed(self, connection: SocksConnection) -> None:
         """See `Observer`."""
@@ -244,9 +245,14 @@ class ProxyClient:
             self._log.info("ready")
 
     def _say(self, line: Line) -> None:
+        """About the tunnel."""
+        level, name, fields = line
+        self._write((level, name, {"server": str(self._settings.server), **fields}))
+
+    def _write(self, line: Line) -> None:
         if (kept := self._repeats.thin_out(line)) is not None:
             level, name, fields = kept
-            getattr(self._log, level)(name, server=str(self._settings.server), **fields)
+            getattr(self._log, level)(name, **fields)
 
     async def _resolve(self) -> None:
         """Asks anew at each connect: the server may have moved. Failed attempts go through the addresses."""

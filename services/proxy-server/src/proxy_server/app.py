@@ -178,7 +178,7 @@ class ProxyServer:
         elif cause is Cause.CANCELLED:
             self._log.debug("dial_cancelled", target=str(target), detail=detail)
         else:
-            self._log.warning("dial_failed", target=str(target), cause=cause.label, detail=detail)
+            self._say(("warning", "dial_failed", {"target": str(target), "cause": cause.label, "detail": detail}))
 
     def _on_connection_event(self, event: ConnectionEvent) -> None:
         if (line := describe(event)) is not None:
