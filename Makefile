@@ -144,7 +144,8 @@ bench: $(READY) ## this tunnel and its peers side by side, into docs/BENCHMARKS.
 bench-profile: $(READY) ## bulk download with a profile of where the time goes (ARGUMENTS="--engine aioquic")
 	@$(BIN)/python -m bench.bulk $(ARGUMENTS)
 
-PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults recovery rolling_restart garbage foreign report engines ledger bench long_soak compose tests
+PROMISES := selftest soak curl slow_reader close_delimited kill founding_bug faults recovery rolling_restart garbage leaks exhaustion \
+	foreign report engines ledger bench long_soak compose tests
 ONLY ?= $(PROMISES)
 
 .PHONY: acceptance

@@ -4,7 +4,7 @@ Each program's metrics are made as the program makes them, and read as Prometheu
 there from the start, at zero, with exactly these labels.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -32,8 +32,10 @@ from tunnel.session.settings import SessionSettings
 PAGE = Path(__file__).with_name("METRICS.md")
 
 _PORTS = {"proxy-client": 9101, "proxy-server": 9102, "http-target": 9103, "loadgen soak": 9104, "loadgen link": 9105}
-_OWN = ("process_event_loop_lag_seconds",)
+_OWN = ("process_event_loop_lag_seconds", "process_event_loop_tasks")
 _OF_LIBRARY = ("process_", "python_")
+_TABLES: Mapping[str, Sized] = {"handlers": (), "sockets": ()}
+"""Those of the programs, besides the session's."""
 _INFO = {
     "tunnel_engine": "role, engine, congestion_control",
     "soak_run_info": "run_id, seed, revision",
@@ -79,7 +81,7 @@ def page() -> str:
 def _proxy_client() -> CollectorRegistry:
     made = _program()
     session = ClientSession(_no_engine(), SessionSettings(), token=b"", rng=Random(0), now=0.0)
-    made.register(SessionCollector(session, "client"))
+    made.register(SessionCollector(session, "client", _TABLES))
     handshake_histogram(made, "client")
     engine_info(made, "client", "quinn", "cubic")
     SocksMetrics(made)
@@ -91,7 +93,7 @@ def _proxy_server() -> CollectorRegistry:
     session = ServerSession(
         _no_engine(), lambda token: None, SessionSettings(), instance_id=bytes(16), rng=Random(0), now=0.0
     )
-    made.register(SessionCollector(session, "server"))
+    made.register(SessionCollector(session, "server", _TABLES))
     handshake_histogram(made, "server")
     engine_info(made, "server", "quinn", "cubic")
     DialMetrics(made)

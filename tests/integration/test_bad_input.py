@@ -64,7 +64,7 @@ async def say(tunnel: Tunnel, data: bytes, *, end: bool = False) -> bytes:
 
 async def all_closed(tunnel: Tunnel) -> None:
     await eventually(lambda: tunnel.at_client("socks_connections_active") == 0, "no connection is left")
-    await eventually(lambda: not tunnel.client._poller._callbacks, "no socket is left")
+    await eventually(lambda: not len(tunnel.client._poller), "no socket is left")
     await tunnel.quiet()
 
 
@@ -328,8 +328,8 @@ async def test_refused_client_that_does_not_leave(tunnel: Tunnel, log: Log, monk
     writer.write(b"\x05\x01\x01")
     async with asyncio.timeout(PATIENCE_S):
         assert await reader.read(-1) == NO_METHOD
-    assert tunnel.client._poller._callbacks
-    await eventually(lambda: not tunnel.client._poller._callbacks, "the socket is closed")
+    assert len(tunnel.client._poller)
+    await eventually(lambda: not len(tunnel.client._poller), "the socket is closed")
     writer.write(b"x")
     async with asyncio.timeout(PATIENCE_S):
         with pytest.raises((ConnectionResetError, BrokenPipeError)):

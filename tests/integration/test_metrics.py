@@ -68,12 +68,12 @@ OF_SERVER = (
 
 
 def read(program: ProxyClient | ProxyServer) -> dict[Series, float]:
-    """Every series of ours that counts or measures, the buckets of histograms apart."""
+    """Every series of ours that counts or measures, the buckets of histograms and the sizes of tables apart."""
     return {
         one(sample.name, **sample.labels): sample.value
         for family in program._registry.collect()
         for sample in family.samples
-        if sample.name.startswith(("socks_", "tunnel_")) and not sample.name.endswith(("_bucket", "_info"))
+        if sample.name.startswith(("socks_", "tunnel_")) and not sample.name.endswith(("_bucket", "_info", "_entries"))
     }
 
 

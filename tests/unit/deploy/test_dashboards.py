@@ -177,6 +177,7 @@ def proxy(role: str) -> list[tuple[str, dict[str, str]]]:
         stream_count=0,
         connection_stats=list,
         packets=Packets,
+        table_entries=dict,
         overdue_ends=lambda now: overdue_of([], 5.0, now),
         oldest_unconfirmed_end_at=lambda: None,
     )

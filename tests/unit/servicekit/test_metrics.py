@@ -1,12 +1,15 @@
 """servicekit.metrics: what a probe and Prometheus are told, above all when the event loop does not turn."""
 
 import asyncio
+import errno
 import json
 import socket
 from collections.abc import AsyncIterator, Mapping
 from threading import Thread
+from typing import Any
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
+from wsgiref.simple_server import WSGIServer
 
 import pytest
 
@@ -162,3 +165,34 @@ async def test_ipv6() -> None:
     with MetricsServer(Address("::1", 0), registry(), lambda: None) as server:
         assert str(server.address).startswith("[::1]:")
         assert await get(server, "/readyz") == (200, "ready\n")
+
+
+async def test_tasks_are_counted_while_they_last() -> None:
+    with MetricsServer(ANY_PORT, registered := registry(), lambda: None):
+        before = registered.get_sample_value("process_event_loop_tasks")
+        task = asyncio.create_task(asyncio.sleep(60))
+        assert before is not None
+        assert registered.get_sample_value("process_event_loop_tasks") == before + 1
+        task.cancel()
+        await asyncio.wait([task])
+        assert registered.get_sample_value("process_event_loop_tasks") == before
+
+
+async def test_a_shortage_of_descriptors_is_waited_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that cannot be accepted stays readable: without a pause the thread would do nothing but look."""
+    failures = 0
+
+    def fail(self: object) -> Any:
+        nonlocal failures
+        failures += 1
+        if failures <= 2:
+            raise OSError(errno.EMFILE, "planted")
+        return accept(self)
+
+    accept: Any = WSGIServer.get_request
+    monkeypatch.setattr(WSGIServer, "get_request", fail)
+    pauses: list[float] = []
+    monkeypatch.setattr(metrics, "sleep", pauses.append)
+    with MetricsServer(ANY_PORT, registry(), lambda: None) as server:
+        assert (await get(server, "/healthz"))[0] == 200
+    assert pauses == [metrics.SHORTAGE_PAUSE_S] * 2

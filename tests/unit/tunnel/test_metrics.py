@@ -28,12 +28,16 @@ class FakeSession:
         self.oldest_end_at: float | None = None
         self.stats: list[Stats] = []
         self.seen = Packets()
+        self.entries = {"streams": 0}
 
     def connection_stats(self) -> list[Stats]:
         return self.stats
 
     def packets(self) -> Packets:
         return self.seen
+
+    def table_entries(self) -> dict[str, int]:
+        return self.entries
 
     def overdue_ends(self, now: float) -> dict[tuple[Direction, str], int]:
         return dict.fromkeys(itertools.product(Direction, OVERDUE_AT), 0) | self.overdue
@@ -52,9 +56,10 @@ class Scrape:
 
     def __init__(self, role: str) -> None:
         self.role = role
+        self.sockets: list[int] = []
         self.session = FakeSession(UP if role == "client" else DOWN)
         self.registry = CollectorRegistry()
-        self.registry.register(SessionCollector(cast(Session, self.session), role))
+        self.registry.register(SessionCollector(cast(Session, self.session), role, {"sockets": self.sockets}))
 
     def __call__(self, name: str, **labels: str) -> float | None:
         return self.registry.get_sample_value(name, {"role": self.role, **labels})
@@ -73,6 +78,7 @@ def test_everything_is_there_at_zero(scrape: Scrape) -> None:
         "tunnel_connections_active",
         "tunnel_connections_total",
         "tunnel_streams_active",
+        "tunnel_table_entries",
         "tunnel_streams_total",
         "tunnel_bytes_total",
         "tunnel_half_closed_streams",
@@ -169,3 +175,10 @@ def test_handshakes(scrape: Scrape) -> None:
 def test_the_engine_is_told(scrape: Scrape) -> None:
     engine_info(scrape.registry, scrape.role, "aioquic", "reno")
     assert scrape("tunnel_engine_info", engine="aioquic", congestion_control="reno") == 1
+
+
+def test_entries_of_the_sessions_tables_and_of_the_programs(scrape: Scrape) -> None:
+    scrape.session.entries["streams"] = 3
+    scrape.sockets += [1, 2, 3, 4]
+    assert scrape("tunnel_table_entries", table="streams") == 3
+    assert scrape("tunnel_table_entries", table="sockets") == 4

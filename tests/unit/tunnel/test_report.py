@@ -132,6 +132,15 @@ def test_what_is_each_time_something_else_is_never_left_out() -> None:
             assert repeats.thin_out(("warning", name, {"cause": "peer_silent"})) is not None
 
 
+def test_requests_and_dials_that_meet_a_limit_are_thinned_out_and_no_others() -> None:
+    repeats = Repeats(Clock())
+    for name in ("request_failed", "dial_failed"):
+        passed = [repeats.thin_out(("warning", name, {"cause": "limit_reached"})) for _ in range(1000)]
+        assert [repeated(line) for line in passed[:2]] == [0, None]
+        assert passed.count(None) == 999
+        assert None not in [repeats.thin_out(("warning", name, {"cause": "dial_timeout"})) for _ in range(3)]
+
+
 def test_well_in_between() -> None:
     repeats = Repeats(Clock())
     assert repeats.thin_out(failed()) is not None

@@ -5,17 +5,18 @@ Rules:
 - It is served by threads of its own, so that it answers when the event loop does not; that is when it is needed most.
 - /healthz is 200 while the event loop beats: 503 once the last beat is 5 s old. /readyz is 200 when the
   program can do its work, else 503 with the reason. A document is JSON; what does not exist is 404.
-- A client of this port can hold a thread for 5 s, no longer.
+- A client of this port can hold a thread for 5 s, no longer. While there is no descriptor for it, it waits.
 """
 
 import asyncio
+import errno
 import json
 import socket
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import parse_qsl
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
 BEAT_S = 0.25
 HEALTHY_BEAT_AGE_S = 5.0
 REQUEST_TIMEOUT_S = 5.0
+SHORTAGE_PAUSE_S = 0.2
+_SHORTAGE = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def registry() -> CollectorRegistry:
@@ -111,12 +114,15 @@ class MetricsServer:
         self._beat = beat or LoopBeat()
         self._metrics: WSGIApplication = make_wsgi_app(registry)
         self._server: _Server | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         gauge = Gauge(
             "process_event_loop_lag_seconds",
             "How late the last beat of the event loop was; a beat is due every 0.25 s",
             registry=registry,
         )
         gauge.set_function(lambda: self._beat.lag_s)
+        tasks = Gauge("process_event_loop_tasks", "Tasks of the event loop that have not ended", registry=registry)
+        tasks.set_function(lambda: 0 if self._loop is None else len(asyncio.all_tasks(self._loop)))
 
     @property
     def address(self) -> Address:
@@ -128,6 +134,7 @@ class MetricsServer:
         """Listens and serves from here on. Raises CannotStartError."""
         self._server = _Server(listen_tcp(self._wanted), self._answer)
         self._beat.start()
+        self._loop = asyncio.get_running_loop()
         Thread(target=self._server.serve_forever, name="metrics", daemon=True).start()
         get_logger().info("listening", listener="metrics", address=str(self.address))
 
@@ -202,6 +209,14 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = name
         self.setup_environ()
         self.set_app(application)
+
+    def get_request(self) -> tuple[Any, Any]:
+        try:
+            return super().get_request()
+        except OSError as error:
+            if error.errno in _SHORTAGE:  # The client still waits: without a pause this thread would spin.
+                sleep(SHORTAGE_PAUSE_S)
+            raise
 
     def stop(self) -> None:
         # Ends the selector's wait in serve_forever, which looks for a shutdown only every 0.5 s.

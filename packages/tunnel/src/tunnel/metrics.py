@@ -1,14 +1,14 @@
 """The tunnel's Prometheus metrics: a collector that reads a session when it is scraped.
 
 Rules:
-- Labels are bounded: role, direction, cause, ending, event, stat, waits_for. Never a host, a user, a connection or a
-  stream.
+- Labels are bounded: role, direction, cause, ending, event, stat, table, waits_for. Never a host, a user, a connection
+  or a stream.
 - Every series exists from the start, at zero, because the session's ledger does.
 - It is read from the scraper's thread: single numbers, and copies of what the loop may change meanwhile.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from statistics import median
 
 from prometheus_client import CollectorRegistry, Histogram, Info
@@ -46,17 +46,19 @@ def engine_info(registry: CollectorRegistry, role: str, engine: str, congestion_
 
 
 class SessionCollector(Collector):
-    """Exports one session. `role` is client or server."""
+    """Exports one session. `role` is client or server; `tables` are what the program keeps besides the session's."""
 
-    def __init__(self, session: Session, role: str) -> None:
+    def __init__(self, session: Session, role: str, tables: Mapping[str, Sized] | None = None) -> None:
         self._session = session
         self._role = role
+        self._tables = tables or {}
 
     def collect(self) -> Iterator[Metric]:
         """All `quic_*` series, and all `tunnel_*` ones but the handshake histogram."""
         stats = self._session.connection_stats()
         yield from self._connections()
         yield from self._streams()
+        yield self._entries()
         yield from self._ends()
         yield from self._buffers(sum(one.buffered_send_bytes for one in stats))
         yield self._spread("quic_rtt_seconds", "Smoothed round trip times", [one.rtt_s for one in stats])
@@ -93,6 +95,20 @@ class SessionCollector(Collector):
         for direction, count in self._session.ledger.half_closed.items():
             half.add_metric([self._role, direction.label], count)
         yield half
+
+    def _entries(self) -> Metric:
+        """What shows a leak of any of them, whatever else it leaves no trace in."""
+        entries = _gauge(
+            "tunnel_table_entries",
+            "Entries of the tables of connections, streams and sockets; at rest, of open connections alone",
+            "role",
+            "table",
+        )
+        for table, count in self._session.table_entries().items():
+            entries.add_metric([self._role, table], count)
+        for table, kept in self._tables.items():
+            entries.add_metric([self._role, table], len(kept))
+        return entries
 
     def _ends(self) -> Iterator[Metric]:
         ends = _counter(

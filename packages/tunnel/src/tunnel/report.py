@@ -3,6 +3,7 @@
 Rules:
 - A line that says the same again and again is thinned out: the first one passes, then one at growing intervals, with
   the number of those between (`repeated`). What changes is said at once, and the metrics count everything.
+- What meets a limit meets it again and again: such requests and dials are thinned out like that too.
 - Evidence is about one stream or another: EVIDENCE_LINES pass in EVIDENCE_EVERY_S of each kind.
 """
 
@@ -31,7 +32,14 @@ EVIDENCE_EVERY_S: Final = 60.0
 LONGEST_NUMBER: Final = 19
 """Digits of the greatest QUIC stream id."""
 
-_REPETITIVE: Final = ("connection_failed", "server_not_found", "end_rescued", "internal_error", "limit_reached")
+_REPETITIVE: Final = (
+    "connection_failed",
+    "server_not_found",
+    "end_rescued",
+    "internal_error",
+    "limit_reached",
+    "cannot_accept",
+)
 
 
 @dataclass(slots=True)
@@ -61,7 +69,7 @@ class Repeats:
         level, name, fields = line
         if name == "evidence":
             return self._allowed(line)
-        if name not in _REPETITIVE:
+        if name not in _REPETITIVE and fields.get("cause") != Cause.LIMIT_REACHED.label:
             return line
         now = self._clock()
         seen = self._seen.setdefault((name, fields.get("cause", fields.get("limit"))), _Repeated())

@@ -10,7 +10,7 @@ Rules:
 import asyncio
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from random import SystemRandom
 from typing import Any
 
@@ -86,7 +86,6 @@ class ProxyClient:
         self._engine = self._make_engine()
         engine_info(self._registry, "client", self._engine.name, settings.congestion_control)
         self._session = self._make_session()
-        self._registry.register(SessionCollector(self._session, "client"))
         self._driver = Driver(
             self._loop,
             self._session,
@@ -94,6 +93,8 @@ class ProxyClient:
             on_connection_event=self._on_connection_event,
             on_fault=self._on_fault,
         )
+        tables: dict[str, Sized] = {"handlers": self._driver.handlers, "sockets": self._poller}
+        self._registry.register(SessionCollector(self._session, "client", tables))
         self._driver.before_flush = self._poller.run_actions
         self._poller.after_part = self._driver.flush
 
@@ -202,7 +203,7 @@ class ProxyClient:
         self._metrics.active.inc()
 
     def _on_shortage(self, error: OSError) -> None:
-        self._log.error("cannot_accept", reason=error.strerror, connections=len(self._connections))
+        self._write(("error", "cannot_accept", {"reason": error.strerror, "connections": len(self._connections)}))
 
     def handshake_over(
         self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float, *, answered: bool
@@ -215,7 +216,8 @@ class ProxyClient:
         elif cause is Cause.CANCELLED:
             self._log.debug("request_cancelled", peer=peer, **where, detail=detail)
         else:
-            self._log.warning("request_failed", peer=peer, **where, cause=cause.label, detail=detail)
+            fields: dict[str, object] = {"peer": peer, **where, "cause": cause.label, "detail": detail}
+            self._write(("warning", "request_failed", fields))
 
     def closed(self, connection: SocksConnection) -> None:
         """See `Observer`."""
@@ -250,9 +252,14 @@ class ProxyClient:
             self._log.info("ready")
 
     def _say(self, line: Line) -> None:
+        """About the tunnel."""
+        level, name, fields = line
+        self._write((level, name, {"server": str(self._settings.server), **fields}))
+
+    def _write(self, line: Line) -> None:
         if (kept := self._repeats.thin_out(line)) is not None:
             level, name, fields = kept
-            getattr(self._log, level)(name, server=str(self._settings.server), **fields)
+            getattr(self._log, level)(name, **fields)
 
     async def _resolve(self) -> None:
         """Asks anew at each connect: the server may have moved."""

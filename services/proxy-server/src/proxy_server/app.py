@@ -11,7 +11,7 @@ Rules:
 import asyncio
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from random import SystemRandom
 
 from proxy_server import dev_certificate
@@ -33,6 +33,7 @@ from tunnel.net.bind import bound_socket
 from tunnel.net.credentials import Tokens
 from tunnel.net.driver import ConnectionEvent, Driver
 from tunnel.net.egress import EgressPolicy
+from tunnel.net.poller import Poller
 from tunnel.net.udp import UdpEndpoint
 from tunnel.net.waiting import first_of
 from tunnel.report import Line, Repeats, asked, describe
@@ -77,7 +78,6 @@ class ProxyServer:
         self._engine = self._make_engine(tls)
         engine_info(self._registry, "server", self._engine.name, settings.congestion_control)
         self._session = self._make_session(tokens)
-        self._registry.register(SessionCollector(self._session, "server"))
         self._driver = Driver(
             self._loop,
             self._session,
@@ -85,8 +85,9 @@ class ProxyServer:
             on_connection_event=self._on_connection_event,
             on_fault=self._on_fault,
         )
+        self._poller = Poller(self._loop)
         self._dialling = Dialling(
-            self._loop,
+            self._poller,
             self._driver,
             self._session,
             EgressPolicy.parse(settings.egress_allow),
@@ -95,6 +96,8 @@ class ProxyServer:
             on_closed=self._note_quiet,
         )
         self._metrics.active.set_function(lambda: self._dialling.active)
+        tables: dict[str, Sized] = {"handlers": self._driver.handlers, "sockets": self._poller}
+        self._registry.register(SessionCollector(self._session, "server", tables))
 
     def _make_engine(self, tls: ServerTls) -> Engine:
         settings = self._settings
@@ -144,6 +147,7 @@ class ProxyServer:
             await stop.draining.wait()
             clean = await self._drain(stop)
             self._dialling.close()
+            self._poller.close()
             self._driver.close()
         self._log.info("stopped", clean=clean)
         return EXIT_CLEAN if clean else EXIT_CUT
@@ -198,7 +202,7 @@ class ProxyServer:
         elif cause is Cause.CANCELLED:
             self._log.debug("dial_cancelled", target=str(target), detail=detail)
         else:
-            self._log.warning("dial_failed", target=str(target), cause=cause.label, detail=detail)
+            self._say(("warning", "dial_failed", {"target": str(target), "cause": cause.label, "detail": detail}))
 
     def _on_connection_event(self, event: ConnectionEvent) -> None:
         if (line := describe(event)) is not None:

@@ -32,7 +32,7 @@ class Dialling:
 
     def __init__(
         self,
-        loop: asyncio.AbstractEventLoop,
+        poller: Poller,
         driver: Driver,
         session: ServerSession,
         policy: EgressPolicy,
@@ -41,10 +41,10 @@ class Dialling:
         on_dialled: OnDialled,
         on_closed: Callable[[], None],
     ) -> None:
-        self._poller = Poller(loop)
+        self._poller = poller
         driver.before_flush = self._poller.run_actions
         self._poller.after_part = driver.flush
-        self._loop = loop
+        self._loop = poller.loop
         self._driver = driver
         self._session = session
         self._policy = policy
@@ -75,7 +75,6 @@ class Dialling:
         """Gives up the dials under way."""
         for dialling in self._dials.values():
             dialling.cancel()
-        self._poller.close()
 
     async def _look_up_and_dial(self, attempt: "_Attempt") -> None:
         try:

@@ -258,7 +258,8 @@ async def test_the_most_telling_of_several(text: str, cause: Cause, kind: type[E
         ([], Cause.NAME_NOT_FOUND),
         (socket.gaierror(socket.EAI_AGAIN, "temporary failure"), Cause.NAME_LOOKUP_FAILED),
         (socket.gaierror(socket.EAI_FAIL, "failure"), Cause.NAME_LOOKUP_FAILED),
-        (OSError(errno.EMFILE, "too many open files"), Cause.NAME_LOOKUP_FAILED),
+        (OSError(errno.EMFILE, "too many open files"), Cause.LIMIT_REACHED),
+        (OSError(errno.EIO, "input or output"), Cause.NAME_LOOKUP_FAILED),
     ],
 )
 async def test_errors_of_resolving(answer: Sequence[str] | BaseException, cause: Cause) -> None:
@@ -409,3 +410,19 @@ async def test_slow_names_do_not_hold_up_the_others(monkeypatch: pytest.MonkeyPa
     (await dial(Target.of("localhost", server.getsockname()[1]), OWN, timeout_s=20)).close()
     release.set()
     assert {error.cause for error in await asyncio.gather(*tasks)} == {Cause.NAME_LOOKUP_FAILED}
+
+
+async def test_a_name_where_no_descriptor_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc then says that there is no such name (here: planted), and a target would be told to be gone for good."""
+
+    def no_such_name(*args: object, **named: object) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def no_socket(*args: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_name)
+    assert (await failing(Target.of("name.example", 80))).cause is Cause.NAME_NOT_FOUND
+    with monkeypatch.context() as short:
+        short.setattr(socket, "socket", no_socket)
+        assert (await failing(Target.of("name.example", 80))).cause is Cause.LIMIT_REACHED

@@ -90,8 +90,16 @@ async def dial(
 async def resolve(host: str, port: int) -> Sequence[AddrInfoType]:
     """The default resolver: the system's, in a thread of a pool of our own."""
     # As bytes, so that no IDNA encoding is tried: a label of 64 letters is a name without addresses, no exception.
-    look_up = partial(socket.getaddrinfo, host.encode("ascii"), port, type=socket.SOCK_STREAM)
+    look_up = partial(_look_up, host.encode("ascii"), port)
     return await asyncio.get_running_loop().run_in_executor(_THREADS, look_up)
+
+
+def _look_up(host: bytes, port: int) -> Sequence[AddrInfoType]:
+    try:
+        return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except socket.gaierror:
+        socket.socket().close()  # Where there is no descriptor, glibc says that there is no such name; this says why.
+        raise
 
 
 async def connect(infos: Sequence[AddrInfoType]) -> socket.socket:
@@ -119,7 +127,9 @@ async def _resolve(target: Target, resolver: Resolver) -> Sequence[AddrInfoType]
         cause = Cause.NAME_NOT_FOUND if error.errno in _NO_SUCH_NAME else Cause.NAME_LOOKUP_FAILED
         raise DialError(cause, error.strerror or str(error)) from None
     except OSError as error:
-        raise DialError(Cause.NAME_LOOKUP_FAILED, str(error)) from None
+        known_cause = cause_of_dial_error(error)
+        cause = known_cause if known_cause is Cause.LIMIT_REACHED else Cause.NAME_LOOKUP_FAILED
+        raise DialError(cause, str(error)) from None
     if not found:
         raise DialError(Cause.NAME_NOT_FOUND, "the name has no address")
     return found

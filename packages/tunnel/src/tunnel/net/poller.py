@@ -40,6 +40,10 @@ class Poller:
         self._actions: list[Callable[[], None]] = []
         loop.add_reader(self._epoll.fileno(), self._ready)
 
+    def __len__(self) -> int:
+        """Descriptors that are watched."""
+        return len(self._callbacks)
+
     def add(self, fd: int, on_ready: Callable[[int], None], events: int = 0) -> None:
         """Calls `on_ready` with the events wanted, as `want` does; with none that is ERROR and HANG_UP only, once each.
 

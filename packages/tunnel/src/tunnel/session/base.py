@@ -201,6 +201,18 @@ class Session(ABC):
         """QUIC packets since the start."""
         return self._engine.packets()
 
+    def table_entries(self) -> dict[str, int]:
+        """How much each table holds. With no stream open that is what open connections need, however many streams there
+        were (F20)."""
+        connections = list(self._connections.values())
+        return {
+            "connections": len(connections),
+            "streams": len(self._streams),
+            "stream_ids": sum(len(connection.streams) for connection in connections),
+            "stream_ids_unseen": sum(connection.unseen_entries for connection in connections),
+            "timers": len(self._timers),
+        }
+
     def oldest_unconfirmed_end_at(self) -> float | None:
         """Since when the oldest end waits for its DONE, on the clock of `now`: it was sent, or the peer's application
         took something before it."""

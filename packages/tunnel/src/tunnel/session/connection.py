@@ -83,6 +83,11 @@ class Connection:
         return not self.streams and not any(qid <= promised_qid for qid in self.unseen_qids)
 
     @property
+    def unseen_entries(self) -> int:
+        """What is kept about streams that are still to come."""
+        return len(self.early_ends) + len(self.early_dones) + len(self.unseen_qids)
+
+    @property
     def takes_streams(self) -> bool:
         return (
             self.state in (State.GREETING, State.UP)
