@@ -147,7 +147,7 @@ class ServerSession(Session):
     def _on_retired(self, connection: Connection) -> None:
         self._shares.stream_retired(connection)
 
-    def _on_down(self, connection: Connection) -> None:
+    def _on_down(self, connection: Connection, cause: Cause) -> None:
         self._shares.leave(connection)
 
     def _is_heeded(self, connection: Connection) -> bool:
