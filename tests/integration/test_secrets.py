@@ -19,6 +19,8 @@ from tests.pairings import Pairing
 
 start = test_programs.start  # The fixture.
 
+pytestmark = pytest.mark.timeout(180)  # A program a case, one after the other: some twelve starts in a test.
+
 ENGINES = pytest.mark.parametrize(
     "pairing", [Pairing("aioquic", "aioquic"), Pairing("quinn", "quinn")], indirect=True, ids=str
 )

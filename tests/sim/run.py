@@ -279,6 +279,8 @@ class Run:
             assert set(ledger.half_closed.values()) == {0}
             assert proxy.session.oldest_unconfirmed_end_at() is None
             assert sum(ledger.streams.values()) >= 0
+            if isinstance(proxy, ProxyServer):
+                assert all(share.streams == 0 for share in proxy.session._shares), "a stream that is gone still counts"
             for direction in Direction:
                 _check_ends({event: ledger.ends[direction, event] for event in END_EVENTS}, direction.label)
         if self.untroubled:
@@ -317,6 +319,8 @@ class Run:
             assert proxy.session.connection_count == 0
             assert proxy.session.get_timer() is None, f"a timer is left at {type(proxy).__name__}"
             assert not proxy.faults
+            if isinstance(proxy, ProxyServer):
+                assert len(proxy.session._shares) == 0, "who has left still counts"
 
 
 def _check_ends(ends: dict[str, int], where: str) -> None:

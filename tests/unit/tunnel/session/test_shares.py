@@ -16,6 +16,7 @@ from tunnel.session.connection import Connection, State
 from tunnel.session.liveness import Liveness
 from tunnel.session.settings import ClientLimits, SessionSettings
 from tunnel.session.shares import Limit, Shares, network_of
+from tunnel.wire.messages import VERSION, Hello
 
 pytestmark = pytest.mark.failure("F26")
 
@@ -142,7 +143,7 @@ class TestAServer:
             for stream in list(edge.session._streams):
                 edge.session.finish(stream, pair.world.now)
         assert pair.run(5, lambda: quiet(pair))
-        assert [share.streams for share in shares._shares.values()] == [0, 0]
+        assert [share.streams for share in shares] == [0, 0]
 
     @pytest.mark.parametrize("limit", [Limit.CONNECTIONS_OF_TOKEN, Limit.CONNECTIONS_OF_ADDRESS])
     def test_f26_a_connection_too_many_is_told_so_and_comes_in_when_there_is_room(
@@ -179,6 +180,23 @@ class TestAServer:
         session = ClientSession(engine, pair.settings, token=TOKEN, rng=Random(30), now=pair.world.now)
         pair.client = Edge(pair.world, session)
         pair.world.add(("192.0.2.1", 50_001), pair.client)
+
+    def test_f26_a_second_hello_behind_one_that_was_refused_counts_for_nothing(
+        self, make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pair = make_pair()
+        shares = self.limit(pair)
+
+        def greet(self: ClientSession, connection: Connection) -> None:
+            connection.state = State.GREETING
+            assert self._engine.open(connection.number) == 0
+            for token in (b"wrong", TOKEN):
+                self._tell(connection, Hello(VERSION, 0, token))
+
+        monkeypatch.setattr(ClientSession, "_on_connected", greet)
+        assert pair.run(2, lambda: bool(pair.client.of(events.ConnectionDown)))
+        assert not pair.server.of(events.ConnectionUp)
+        assert len(shares) == 0
 
     def test_f26_what_was_sent_before_the_refusal_is_replayed(self, make_pair: MakePair) -> None:
         """A request on a connection that is one too many was not acted on: it waits for another one."""

@@ -575,6 +575,8 @@ class Session(ABC):
         try:
             for message in connection.control:
                 self._on_control(connection, message)
+                if connection.number not in self._connections:
+                    return  # It was put out: what it says behind that counts for nothing.
         except WireError as error:
             self._violation(connection, str(error))
             return

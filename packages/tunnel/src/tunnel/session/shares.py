@@ -9,6 +9,7 @@ Rules:
 - Who has nothing leaves no entry (F20).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum, unique
 from ipaddress import IPv6Address, ip_address
@@ -53,6 +54,10 @@ class Shares:
 
     def __len__(self) -> int:
         return len(self._shares)
+
+    def __iter__(self) -> Iterator[Share]:
+        """Those of who is here."""
+        return iter(self._shares.values())
 
     def most(self, limit: Limit) -> int:
         return self._most[limit]
