@@ -111,7 +111,7 @@ class Cubic(CubicCongestionControl):
         counted = [packet for packet in lost if packet.in_flight]
         if not counted or min(packet.sent_bytes for packet in counted) <= self.small_bytes:
             return False
-        if max(packet.sent_time for packet in counted) > self._narrow_at:
+        if max(packet.sent_time or 0.0 for packet in counted) > self._narrow_at:
             self._narrow_losses += 1
             self._narrow_at = now
         return self._narrow_losses >= NARROW_LOSSES
