@@ -159,3 +159,9 @@ recovery: $(READY) ## the README's table of what breaks and how soon it is over,
 .PHONY: sim
 sim: $(READY) ## the simulation alone: SEEDS=20000 for more seeds, SEED=123 to see one again
 	@$(BIN)/pytest -n auto tests/sim $(ARGUMENTS)
+
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: $(READY) ## coverage-guided fuzzing of what bytes from outside reach (SECONDS=3600 for an hour, SEED=123, ARGUMENTS="--only codec")
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGUMENTS)
