@@ -163,3 +163,9 @@ ENGINES ?= model,aioquic,quinn,aioquic to quinn,quinn to aioquic
 .PHONY: sim
 sim: $(READY) ## the simulation: SEEDS=20000 on the model (a tenth on each real pairing), SEED=123 to see one again
 	@$(BIN)/python -m tests.sim --engines '$(ENGINES)' $(if $(SEED),--seed $(SEED),--seeds $(SEEDS)) $(ARGUMENTS)
+
+SECONDS ?= 60
+
+.PHONY: fuzz
+fuzz: $(READY) ## coverage-guided fuzzing of what bytes from outside reach (SECONDS=3600 for an hour, SEED=123, ARGUMENTS="--only codec")
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(ARGUMENTS)
