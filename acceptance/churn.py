@@ -18,8 +18,8 @@ from typing import Final
 from servicekit.address import Address
 
 HALF_BYTES: Final = 500
-LATER_MS: Final = 150
-"""When the second half of a body would come: long after the application has cut it off."""
+LATER_MS: Final = 3000
+"""When the second half of a body would come: long after the application has cut it off, also where it stood still."""
 AT_ONCE: Final = 24
 """Transactions at a time: with what lingers at the target they stay on one connection of the tunnel."""
 PATIENCE_S: Final = 30.0

@@ -24,8 +24,8 @@ from servicekit.address import Address
 GENERAL_FAILURE: Final = 1
 PATIENCE_S: Final = 30.0
 WATCHED_S: Final = 2.0
-IDLE_CPU: Final = 0.3
-"""Of a core: what a proxy may take that can do nothing. A loop that spins takes all of one."""
+IDLE_CPU: Final = 0.1
+"""Of a core: what a proxy may take that can do nothing. A loop that spins takes all that it gets."""
 
 _BODY_BYTES: Final = 500
 _GET: Final = f"GET /bytes?seed=1&size={_BODY_BYTES}&framing=length HTTP/1.1\r\nHost: target\r\n\r\n".encode()
