@@ -14,6 +14,7 @@ import uvloop
 from serving import report
 from shortages import (
     GENERAL_FAILURE,
+    flooded,
     many_at_once,
     no_descriptors_at_the_client,
     no_descriptors_at_the_server,
@@ -21,6 +22,7 @@ from shortages import (
     stack_of,
 )
 
+from loadgen.stack_api import RTT_20_MS
 from servicekit.run import raise_descriptor_limit
 
 ENGINES = ("aioquic", "quinn")
@@ -29,6 +31,9 @@ SLOW_CLIENTS = 3000
 FREE = 50
 """Descriptors left to a proxy that shall run out of them."""
 LINES_MAX = 5
+FLOOD_S = 10.0
+SLOWER = 2.0
+"""At most so many times, beside a flood of streams that are opened and reset."""
 SERVED_S = 1.0
 """How long a transaction may take beside thousands of slow clients."""
 
@@ -58,6 +63,13 @@ async def every_scenario(engine: str) -> None:
         slowest, over = await slow_clients(stack, SLOW_CLIENTS)
         figure = f"others served within {slowest * 1000:.0f} ms; the last was ended after {over:.1f} s"
         report(f"{engine}, {SLOW_CLIENTS} half greetings", figure, slowest < SERVED_S)
+    for where in ("the same proxy-client", "another proxy-client"):
+        async with stack_of(engine, link=RTT_20_MS) as stack:
+            seen = await flooded(stack, FLOOD_S, elsewhere=where.startswith("another"))
+        figure = f"{seen.flooded / FLOOD_S:,.0f} a second; a neighbour's p99 {seen.beside_ms:.0f} ms, without it "
+        figure += f"{seen.quiet_ms:.0f} ms; {seen.slowdown:.2f} times fewer transactions"
+        holds = seen.beside_ms <= SLOWER * seen.quiet_ms and seen.slowdown <= SLOWER
+        report(f"{engine}, streams opened and reset through {where}", figure, holds)
 
 
 if __name__ == "__main__":

@@ -8,22 +8,27 @@ import os
 import resource
 import socket
 import struct
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, cast
 
 from loadgen.stack_api import StackSettings
 from loadgen.stacks.local import LocalStack, local_stack
+from loadgen.stacks.process import Program
 from loadgen.stacks.program_log import events
 from servicekit.address import Address
 
 GENERAL_FAILURE: Final = 1
 PATIENCE_S: Final = 30.0
 WATCHED_S: Final = 2.0
+NEIGHBOURS: Final = 8
 IDLE_CPU: Final = 0.1
 """Of a core: what a proxy may take that can do nothing. A loop that spins takes all that it gets."""
 
@@ -32,10 +37,12 @@ _GET: Final = f"GET /bytes?seed=1&size={_BODY_BYTES}&framing=length HTTP/1.1\r\n
 _RESET: Final = struct.pack("ii", 1, 0)
 
 
-def stack_of(engine: str, *client_flags: str) -> AbstractAsyncContextManager[LocalStack]:
+def stack_of(
+    engine: str, *client_flags: str, link: tuple[str, ...] | None = None
+) -> AbstractAsyncContextManager[LocalStack]:
     """Real programs on loopback, both proxies with `engine`."""
     flags = ("--engine", engine)
-    settings = StackSettings(arguments={"proxy-client": (*flags, *client_flags), "proxy-server": flags})
+    settings = StackSettings(link, arguments={"proxy-client": (*flags, *client_flags), "proxy-server": flags})
     return cast(AbstractAsyncContextManager[LocalStack], local_stack(settings))
 
 
@@ -110,6 +117,61 @@ async def slow_clients(stack: LocalStack, number: int) -> tuple[float, float]:
         assert not any(client.is_over() for client in clients), "one was ended already"
         await asyncio.gather(*(client.ended() for client in clients))
     return max(took), time.monotonic() - began
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """What a client beside a flood saw, and without one."""
+
+    quiet_ms: float
+    beside_ms: float
+    """99 of 100 transactions took no longer."""
+    slowdown: float
+    """How many times fewer transactions it had in the same time."""
+    flooded: int
+    """Streams that were opened and reset meanwhile."""
+
+
+async def flooded(stack: LocalStack, seconds: float, *, elsewhere: bool) -> Neighbour:
+    """Streams are opened and reset as fast as it goes, through the same proxy-client or another one (`elsewhere`)."""
+    async with AsyncExitStack() as exits:
+        way_in = await another_client(stack, exits) if elsewhere else stack.proxy
+        before = await transactions_ms(stack, seconds)
+        async with Flood(way_in, stack.target) as flood:
+            beside = await transactions_ms(stack, seconds)
+        after = await transactions_ms(stack, seconds)
+    assert flood.opened > 0
+    quiet = max(p99(before), p99(after))
+    return Neighbour(quiet, p99(beside), (len(before) + len(after)) / 2 / len(beside), flood.opened)
+
+
+async def transactions_ms(stack: LocalStack, seconds: float) -> list[float]:
+    """Transactions for so long, `NEIGHBOURS` at a time: how long each took, in milliseconds."""
+    took: list[float] = []
+    over_at = time.monotonic() + seconds
+
+    async def one_after_the_other() -> None:
+        while (began := time.monotonic()) < over_at:
+            await served(stack)
+            took.append((time.monotonic() - began) * 1000)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(NEIGHBOURS):
+            group.create_task(one_after_the_other())
+    return took
+
+
+def p99(took: list[float]) -> float:
+    return sorted(took)[int(len(took) * 0.99)]
+
+
+async def another_client(stack: LocalStack, exits: AsyncExitStack) -> Address:
+    """Starts a second proxy-client like the first one; where it listens for SOCKS."""
+    words = command_line(stack.programs["proxy-client"].pid)
+    logs = Path(exits.enter_context(TemporaryDirectory()))
+    client = await Program.start("another-client", words, {"socks": "--listen"}, logs)
+    exits.push_async_callback(client.stop)
+    return client.addresses["socks"]
 
 
 # What they are made of.
@@ -203,6 +265,36 @@ async def until(holds: Callable[[], bool], what: str) -> None:
     while not holds():
         assert time.monotonic() < give_up_at, f"not within {PATIENCE_S:g} s: {what}"
         await asyncio.sleep(0.02)
+
+
+def command_line(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+
+
+class Flood:
+    """flood.py, running. An async context manager; `opened` is known when it is over."""
+
+    def __init__(self, proxy: Address, target: Address) -> None:
+        self.opened = 0
+        self._arguments = (str(proxy), str(target))
+
+    async def __aenter__(self) -> "Flood":
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(Path(__file__).with_name("flood.py")),
+            *self._arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(PATIENCE_S):
+            await self._process.stdout.readline()  # The first stream was opened.
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            told, _ = await self._process.communicate(b"")
+        self.opened = int(told)
 
 
 @contextmanager
