@@ -66,7 +66,6 @@ def _hunt_one(target: str, seconds: int, seed: int) -> bool:
     corpus, log = scratch / "corpus", scratch / "log.txt"
     shutil.rmtree(corpus, ignore_errors=True)
     corpus.mkdir(parents=True)
-    before = set(scratch.iterdir())
     command = [
         *(sys.executable, "-m", "tests.fuzz", "--child", target, str(corpus), str(CORPUS / target)),
         *(f"-artifact_prefix={scratch}/", f"-max_total_time={seconds}", f"-seed={seed}", f"-max_len={INPUT_BYTES_MAX}"),
@@ -80,9 +79,9 @@ def _hunt_one(target: str, seconds: int, seed: int) -> bool:
         return True
     print(f"{target}: {_figures(said)}, FOUND SOMETHING (exit {code}; all of it: {log.relative_to(ROOT)})")
     print(_what_was_raised(said))
-    for file in sorted(set(scratch.iterdir()) - before - {log}):
-        name = file.relative_to(ROOT)
-        print(f"input: {name}\nagain: {Path(sys.executable).relative_to(ROOT)} -m tests.fuzz --replay {target} {name}")
+    for name in re.findall(r"Test unit written to (\S+)", said):
+        file = Path(name).relative_to(ROOT)
+        print(f"input: {file}\nagain: {Path(sys.executable).relative_to(ROOT)} -m tests.fuzz --replay {target} {file}")
     sys.stdout.flush()
     return False
 

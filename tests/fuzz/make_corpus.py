@@ -63,8 +63,8 @@ CRYPTO = bytes.fromhex("060004 01000000")
 CLOSE = bytes.fromhex("1c0000 03") + b"bye"
 NEW_ID = bytes.fromhex("180200 08 0102030405060708") + bytes(16)
 BEND_TWO = bytes.fromhex("02 0000 04 0014 ff")
-LONG_HEADER = bytes.fromhex("c0 00000001 08") + b"any id, " + bytes.fromhex("08") + b"stranger" + bytes(1180)
-OTHER_VERSION = bytes.fromhex("c0 1a2a3a4a 08") + b"any id, " + bytes.fromhex("08") + b"stranger" + bytes(1180)
+LONG_HEADER = bytes.fromhex("c0 00000001 08") + b"any id, " + bytes.fromhex("08") + b"stranger"
+OTHER_VERSION = bytes.fromhex("c0 1a2a3a4a 08") + b"any id, " + bytes.fromhex("08") + b"stranger"
 
 DATAGRAMS = {
     "handshake": NEXT + ANSWER + NEXT + NEXT + ANSWER + NEXT + ANSWER,
@@ -73,11 +73,12 @@ DATAGRAMS = {
     "cut_handshake": NEXT + ANSWER + act(Exchange.next_one_bent, bytes.fromhex("01 0040 00")) + TALK,
     "replayed": TALK + act(Exchange.again, b"\0\1\0") + act(Exchange.again, b"\2\1", BEND_TWO) + ANSWER + TALK,
     "noise": act(Exchange.noise, b"\0\7", counted(b"nothing that anybody would say")),
-    "long_header": act(Exchange.noise, b"\x10\0", counted(LONG_HEADER)),
-    "other_version": act(Exchange.noise, b"\x10\0", counted(OTHER_VERSION)),
+    "long_header": act(Exchange.padded_noise, counted(LONG_HEADER)),
+    "other_version": act(Exchange.padded_noise, counted(OTHER_VERSION)),
     "short_header": TALK + act(Exchange.short_header, counted(bytes(range(40)))) + TALK,
-    "initials": b"".join(act(Exchange.initial, bytes((n,)) * 8, counted(CRYPTO)) for n in range(8)) + TALK,
-    "initial_close": act(Exchange.initial, b"8 octets", counted(b"\1" + CLOSE)) + TALK,
+    "initials": b"".join(act(Exchange.initial, bytes((n,)) * 8, b"\0", counted(CRYPTO)) for n in range(8)) + TALK,
+    "initial_token": act(Exchange.initial, b"8 octets", b"\5token", counted(CRYPTO)) + TALK,
+    "initial_close": act(Exchange.initial, b"8 octets", b"\0", counted(b"\1" + CLOSE)) + TALK,
     "stream": TALK + act(Exchange.frames, counted(STREAM_4)) + TALK,
     "reset_and_stop": TALK + act(Exchange.frames, counted(STREAM_4 + RESET_8 + STOP_4)) + TALK,
     "ids": TALK + act(Exchange.frames, counted(NEW_ID + b"\x19\0" + b"\x1apathpath")) + TALK,

@@ -36,6 +36,7 @@ ACTS_MAX = 64
 REPEATS_MAX = 8
 REQUESTS = 3
 FRAMES_BYTES_MAX = 1000
+TOKEN_BYTES_MAX = 64
 INITIAL_BYTES = 1200
 TIMERS_MAX = 1000
 """How often the server's timer may fire before it has to be at rest: a minute of probes comes to far less."""
@@ -111,6 +112,10 @@ class Exchange:
         size = self._script.number()
         self._arrive(self._script.counted(), STRANGER, size)
 
+    def padded_noise(self) -> None:
+        """Any bytes from a stranger, as long as what starts a connection."""
+        self._arrive(self._script.counted().ljust(INITIAL_BYTES, b"\0"), STRANGER)
+
     def next_one(self) -> None:
         """The client's next datagram arrives as it is."""
         self._let_client_send()
@@ -131,11 +136,12 @@ class Exchange:
             self._arrive(self._bent(datagram), address)
 
     def initial(self) -> None:
-        """A stranger's first packet: it decrypts, and has any frames."""
+        """A stranger's first packet: it decrypts, and has any token and frames."""
         self._initials += 1
         destination_id = self._script.take(8)
+        token = self._script.take(self._script.octet() % TOKEN_BYTES_MAX)
         frames = self._script.counted()[:FRAMES_BYTES_MAX]
-        self._arrive(initial_packet(destination_id, frames, self._initials), STRANGER)
+        self._arrive(initial_packet(destination_id, token, frames, self._initials), STRANGER)
 
     def frames(self) -> None:
         """A packet of the client's connection that decrypts, and has any frames."""
@@ -269,6 +275,7 @@ class Exchange:
 
 ACTS = (
     Exchange.noise,
+    Exchange.padded_noise,
     Exchange.next_one,
     Exchange.next_one_bent,
     Exchange.again,
@@ -281,18 +288,18 @@ ACTS = (
 )
 
 
-def initial_packet(destination_id: bytes, frames: bytes, number: int) -> bytes:
+def initial_packet(destination_id: bytes, token: bytes, frames: bytes, number: int) -> bytes:
     """As a client would send it, filled up to what starts a connection. Its keys follow from the id."""
     version = QuicProtocolVersion.VERSION_1
     crypto = CryptoPair()
     crypto.setup_initial(cid=destination_id, is_client=True, version=version)
-    header = Buffer(capacity=64)
+    header = Buffer(capacity=64 + TOKEN_BYTES_MAX)
     header.push_uint8(0xC1)  # an Initial, its packet number in two octets
     header.push_uint32(version)
     for identifier in (destination_id, b"stranger"):
         header.push_uint8(len(identifier))
         header.push_bytes(identifier)
-    header.push_bytes(encode_uint_var(0))  # no token
+    header.push_bytes(encode_uint_var(len(token)) + token)
     payload = frames.ljust(INITIAL_BYTES - header.tell() - 4 - 16, b"\0")
     header.push_uint16(0x4000 | (2 + len(payload) + 16))
     header.push_uint16(number)
