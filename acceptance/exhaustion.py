@@ -14,6 +14,7 @@ import uvloop
 from serving import report
 from shortages import (
     GENERAL_FAILURE,
+    Seen,
     flooded,
     many_at_once,
     no_descriptors_at_the_client,
@@ -32,8 +33,9 @@ FREE = 50
 """Descriptors left to a proxy that shall run out of them."""
 LINES_MAX = 5
 FLOOD_S = 10.0
-SLOWER = 2.0
-"""At most so many times, beside a flood of streams that are opened and reset."""
+SLOWER = 1.5
+"""At most so many times, beside a flood of streams that are opened and reset, than beside as many ordinary clients.
+Alone is no measure: all of them share two cores here, the flood's own programs among them."""
 SERVED_S = 1.0
 """How long a transaction may take beside thousands of slow clients."""
 
@@ -65,11 +67,15 @@ async def every_scenario(engine: str) -> None:
         report(f"{engine}, {SLOW_CLIENTS} half greetings", figure, slowest < SERVED_S)
     for where in ("the same proxy-client", "another proxy-client"):
         async with stack_of(engine, link=RTT_20_MS) as stack:
-            seen = await flooded(stack, FLOOD_S, elsewhere=where.startswith("another"))
-        figure = f"{seen.flooded / FLOOD_S:,.0f} a second; a neighbour's p99 {seen.beside_ms:.0f} ms, without it "
-        figure += f"{seen.quiet_ms:.0f} ms; {seen.slowdown:.2f} times fewer transactions"
-        holds = seen.beside_ms <= SLOWER * seen.quiet_ms and seen.slowdown <= SLOWER
-        report(f"{engine}, streams opened and reset through {where}", figure, holds)
+            alone, ordinary, flood = await flooded(stack, FLOOD_S, elsewhere=where.startswith("another"))
+        figure = f"{flood.crowd / FLOOD_S:,.0f} a second; a neighbour has {told(flood)}, "
+        figure += f"beside as many ordinary clients {told(ordinary)}, alone {told(alone)}"
+        slower = max(flood.p99_ms / ordinary.p99_ms, ordinary.transactions / flood.transactions)
+        report(f"{engine}, streams opened and reset through {where}", figure, slower <= SLOWER)
+
+
+def told(seen: Seen) -> str:
+    return f"{seen.transactions / FLOOD_S:.0f} transactions a second, p99 {seen.p99_ms:.0f} ms"
 
 
 if __name__ == "__main__":

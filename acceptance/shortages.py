@@ -13,11 +13,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, cast
+from typing import Final, Literal, cast
 
 from loadgen.stack_api import StackSettings
 from loadgen.stacks.local import LocalStack, local_stack
@@ -120,33 +120,34 @@ async def slow_clients(stack: LocalStack, number: int) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """What a client beside a flood saw, and without one."""
+class Seen:
+    """Of a client that has one transaction after the other."""
 
-    quiet_ms: float
-    beside_ms: float
-    """99 of 100 transactions took no longer."""
-    slowdown: float
-    """How many times fewer transactions it had in the same time."""
-    flooded: int
-    """Streams that were opened and reset meanwhile."""
+    p99_ms: float
+    transactions: int
+    crowd: int = 0
+    """Streams that others opened meanwhile."""
 
 
-async def flooded(stack: LocalStack, seconds: float, *, elsewhere: bool) -> Neighbour:
-    """Streams are opened and reset as fast as it goes, through the same proxy-client or another one (`elsewhere`)."""
+async def flooded(stack: LocalStack, seconds: float, *, elsewhere: bool) -> tuple[Seen, Seen, Seen]:
+    """What a client sees alone, beside ordinary clients, and beside as many that open and reset as fast as it goes.
+
+    They use the same proxy-client, or another one (`elsewhere`).
+    """
     async with AsyncExitStack() as exits:
         way_in = await another_client(stack, exits) if elsewhere else stack.proxy
-        before = await transactions_ms(stack, seconds)
-        async with Flood(way_in, stack.target) as flood:
-            beside = await transactions_ms(stack, seconds)
-        after = await transactions_ms(stack, seconds)
+        alone = await transactions_of(stack, seconds)
+        async with Crowd(way_in, stack.target, "whole") as ordinary:
+            beside_ordinary = await transactions_of(stack, seconds)
+        async with Crowd(way_in, stack.target, "reset") as flood:
+            beside_flood = await transactions_of(stack, seconds)
+    assert ordinary.opened > 0
     assert flood.opened > 0
-    quiet = max(p99(before), p99(after))
-    return Neighbour(quiet, p99(beside), (len(before) + len(after)) / 2 / len(beside), flood.opened)
+    return alone, replace(beside_ordinary, crowd=ordinary.opened), replace(beside_flood, crowd=flood.opened)
 
 
-async def transactions_ms(stack: LocalStack, seconds: float) -> list[float]:
-    """Transactions for so long, `NEIGHBOURS` at a time: how long each took, in milliseconds."""
+async def transactions_of(stack: LocalStack, seconds: float) -> Seen:
+    """Transactions for so long, `NEIGHBOURS` at a time."""
     took: list[float] = []
     over_at = time.monotonic() + seconds
 
@@ -158,11 +159,7 @@ async def transactions_ms(stack: LocalStack, seconds: float) -> list[float]:
     async with asyncio.TaskGroup() as group:
         for _ in range(NEIGHBOURS):
             group.create_task(one_after_the_other())
-    return took
-
-
-def p99(took: list[float]) -> float:
-    return sorted(took)[int(len(took) * 0.99)]
+    return Seen(sorted(took)[int(len(took) * 0.99)], len(took))
 
 
 async def another_client(stack: LocalStack, exits: AsyncExitStack) -> Address:
@@ -271,14 +268,14 @@ def command_line(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
 
 
-class Flood:
+class Crowd:
     """flood.py, running. An async context manager; `opened` is known when it is over."""
 
-    def __init__(self, proxy: Address, target: Address) -> None:
+    def __init__(self, proxy: Address, target: Address, manner: Literal["whole", "reset"]) -> None:
         self.opened = 0
-        self._arguments = (str(proxy), str(target))
+        self._arguments = (str(proxy), str(target), manner)
 
-    async def __aenter__(self) -> "Flood":
+    async def __aenter__(self) -> "Crowd":
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             str(Path(__file__).with_name("flood.py")),

@@ -10,7 +10,7 @@ from tests.sim.applications import Finish, Script
 from tests.sim.engines import PAIRINGS, engines_of, seeded
 from tests.sim.kernel import VirtualSocket
 from tests.sim.network import Link
-from tests.sim.plans import LIMITS, SETTINGS, SURVIVABLE_S, Plan, Span, Transaction
+from tests.sim.plans import LIMITS, SETTINGS, SURVIVABLE_S, MtuChange, Plan, Span, Transaction
 from tests.sim.run import Run
 
 from tunnel.engine.port import Engine
@@ -180,6 +180,15 @@ def test_standing_still_for_eight_seconds_loses_nothing(play: Play, wrong: dict[
     run = play(Transaction(slow, send(BODY)), Transaction(send(BODY), slow), **wrong)
     assert run[0].happy
     assert run[1].happy
+
+
+def test_a_client_that_moves_is_believed_where_the_path_has_become_narrower(play: Play) -> None:
+    """By a byte. Its answer to the server's question is filled up, but to no more than every path carries."""
+    narrower = MtuChange(0.7, 1471)
+    download = Transaction(
+        Script(b"1", starts_after=30_000, read_bytes=1_000, read_pause_s=0.01), send(BODY), dial_s=2.0
+    )
+    assert play(download, mtu_changes=(narrower,), rebinds_s=(3.8,))[0].happy
 
 
 def test_a_client_that_moves_keeps_its_streams(play: Play) -> None:

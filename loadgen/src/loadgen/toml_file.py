@@ -29,10 +29,10 @@ def parse(text: str, name: str, model: type[ModelT]) -> ModelT:
     """What the text describes; `name` says in errors where it is from. Raises UnusableFileError."""
     try:
         return model.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise UnusableFileError(f"{name}: {error}") from error
     except ValidationError as error:
         raise UnusableFileError("; ".join(f"{name}: {_sentence(item)}" for item in error.errors())) from error
+    except (ValueError, RecursionError) as error:  # Not TOML, or numbers and nesting that no computer reads.
+        raise UnusableFileError(f"{name}: {error}") from error
 
 
 def _sentence(item: Mapping[str, Any]) -> str:

@@ -1,6 +1,8 @@
 """servicekit.address: text and value convert without loss, and what is refused is refused in words."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from servicekit.address import Address
@@ -62,3 +64,27 @@ def test_refused_unless_text() -> None:
 def test_of_socket() -> None:
     assert Address.of_socket(("::1", 1, 0, 0)) == Address("::1", 1)
     assert Address.of_socket(("127.0.0.1", 1)) == Address("127.0.0.1", 1)
+
+
+hosts = st.one_of(
+    st.ip_addresses().map(str),
+    st.ip_addresses(v=6).map(lambda address: f"{address}%eth0"),
+    st.from_regex(r"[A-Za-z0-9._-]{1,253}", fullmatch=True),
+)
+almost = st.tuples(st.sampled_from(["", "[", " "]), hosts, st.sampled_from(["", "]", ":"]), st.integers(-1, 10**6)).map(
+    lambda parts: f"{parts[0]}{parts[1]}{parts[2]}:{parts[3]}"
+)
+
+
+@given(hosts, st.integers(0, 65535))
+def test_every_address_is_read_as_it_was_written(host: str, port: int) -> None:
+    assert Address.parse(str(Address(host, port))) == Address(host, port)
+
+
+@given(st.text(max_size=40) | almost)
+def test_any_text_is_an_address_or_a_value_error(text: str) -> None:
+    try:
+        address = Address.parse(text)
+    except ValueError:
+        return
+    assert Address.parse(str(address)) == address

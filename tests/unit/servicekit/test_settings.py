@@ -1,12 +1,18 @@
 """servicekit.settings: precedence, strictness, and messages that say what to change."""
 
+from contextlib import redirect_stderr, redirect_stdout
 from enum import StrEnum
+from io import StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import CliPositionalArg, SettingsConfigDict
+from tests.anything import json_values, toml
 
 from servicekit.address import Address
 from servicekit.settings import CommandSettings, MetricsListen, Settings, env_names, load
@@ -254,3 +260,49 @@ def test_positional_arguments(capsys: pytest.CaptureFixture[str]) -> None:
             load(Compare, argv, {}, prog="sample compare")
         assert stop.value.code == 2
         assert capsys.readouterr().err.startswith(f"sample compare: {problem}")
+
+
+# Whatever is said, on the command line, in the environment and in a file.
+
+FLAGS = ["--listen", "--drain-timeout-s", "--allow", "--ports", "--token-file", "--rescue", "--no-rescue", "--pace"]
+flags = st.sampled_from([*FLAGS, "--check-config", "--config", "--help", "--version", "--", "-"]) | st.text(max_size=8)
+words = st.text(max_size=10) | st.sampled_from(["127.0.0.1:0", "1", "nan", "[1", '["x"]', "{}", "slow", "1,2", "true"])
+arguments = st.one_of(flags, words, st.tuples(flags, words).map("=".join))
+# What an environment can hold: no NUL.
+variables = st.dictionaries(
+    st.sampled_from(["LISTEN", "DRAIN_TIMEOUT_S", "ALLOW", "PORTS", "RESCUE", "PACE", "NONSENSE", "CONFIG"]).map(
+        "SAMPLE_{}".format
+    ),
+    words.map(lambda word: word.replace("\0", "")),
+    max_size=3,
+)
+
+
+def loaded(argv: list[str], environ: dict[str, str]) -> Sample | int | str | None:
+    """The settings, or the exit code."""
+    with redirect_stderr(StringIO()), redirect_stdout(StringIO()):
+        try:
+            return load(Sample, argv, environ, prog="sample")
+        except SystemExit as end:
+            return end.code
+
+
+@given(st.lists(arguments, max_size=5), variables)
+def test_any_words_are_settings_or_an_exit(argv: list[str], environ: dict[str, str]) -> None:
+    found = loaded(argv, environ)
+    assert isinstance(found, Sample) or found in (0, 2)
+
+
+@given(
+    st.one_of(
+        st.dictionaries(st.sampled_from(list(Sample.model_fields)) | st.text(max_size=5), json_values).map(toml),
+        st.text(max_size=60),
+        st.sampled_from(["a = " + "1" * 5000, "a = " + "[" * 5000]),
+    )
+)
+def test_any_file_is_settings_or_an_exit(text: str) -> None:
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "sample.toml"
+        file.write_text(text, encoding="utf-8", errors="replace")
+        found = loaded(["--config", str(file)], {})
+        assert isinstance(found, Sample) or found == 2

@@ -133,7 +133,7 @@ def _whole_run(report: Report) -> Iterator[tuple[str, float]]:
         failed = sum(count for name, count in windows.recovery.outcomes.items() if name != Outcome.OK)
         yield "recovery.failed", failed * 1000 / max(windows.recovery.completed, 1)
     if report.ends:
-        rescued = sum(events["rescued"] for directions in report.ends.values() for events in directions.values())
+        rescued = sum(events.rescued for directions in report.ends.values() for events in directions.values())
         yield "rescued", rescued * 1000 / max(totals.completed, 1)
     yield "offered_per_s", report.offered_per_s
     if report.ledger is not None and report.ledger.balanced is not None:

@@ -74,6 +74,10 @@ class Totals(_Part):
     completed: int
 
 
+class Ends(_Part):
+    rescued: int
+
+
 class Drained(_Part):
     seconds: float
     pending: tuple[object, ...]
@@ -127,7 +131,7 @@ class Report(_Part):
     windows: Windows | None = None
     faults: tuple[Fault, ...] = ()
     unsupported: Mapping[str, str] = Field(default_factory=dict)
-    ends: Mapping[str, Mapping[str, Mapping[str, int]]]
+    ends: Mapping[str, Mapping[str, Ends]]
     ledger: Ledger | None = None
     drain: Drained
     generator: Generator
@@ -173,5 +177,5 @@ def _report(path: Path) -> Report:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "document"
         raise ReadError(f"{path}: is no {VERDICT} of a soak: {where}: {first['msg']}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ReadError(f"{path}: is not JSON: {error}") from error

@@ -81,7 +81,7 @@ async def follow(directory: Path, marks: Marks) -> None:
         for line in lines:
             try:
                 pass_on(json.loads(line), marks)
-            except (ValueError, LookupError) as error:
+            except (ValueError, LookupError, RecursionError) as error:
                 raise MarksError(f"{path}: {line[:200]!r} is not a mark: {error!r}") from error
         await asyncio.sleep(LOOK_EVERY_S)
 

@@ -5,12 +5,15 @@ Rules
 - Over a time, what was there before is subtracted. What a program has counted since a restart within it is not compared
   with what others have counted.
 - Whoever does not answer is named: silence is no balance.
+- A sample that lacks a label, or has no finite number, is somebody else's: it is passed over.
 """
 
 import json
 import time
 import urllib.parse
 from collections.abc import Iterable, Mapping
+from http.client import HTTPException
+from math import isfinite
 from typing import Any
 
 from loadgen.ledger.books import CLIENT, GENERATOR, SERVER, Books
@@ -78,7 +81,8 @@ def books(
     """Sums over instances."""
     target = {"received": 0, "sent": 0}
     for labels, value in series.get(TARGET_ENDS, {}).items():
-        target[dict(labels)["event"]] += round(value)
+        if (event := dict(labels).get("event")) in target:
+            target[event] += round(value)
     return Books(
         _by_hop(series.get(ENDS, {})),
         _by_hop(series.get(OVERDUE_ENDS, {})),
@@ -93,11 +97,12 @@ def books(
 def _by_hop(samples: Mapping[Labels, float]) -> dict[str, dict[str, dict[str, int]]]:
     hops: dict[str, dict[str, dict[str, int]]] = {}
     for labels, value in samples.items():
-        of = dict(labels)
-        directions = hops.setdefault(HOPS.get(of["role"], of["role"]), {})
-        events = directions.setdefault(of["direction"], dict.fromkeys(EVENTS, 0))
-        if of["event"] in events:
-            events[of["event"]] += round(value)
+        match dict(labels):
+            case {"role": role, "direction": direction, "event": event}:
+                directions = hops.setdefault(HOPS.get(role, role), {})
+                events = directions.setdefault(direction, dict.fromkeys(EVENTS, 0))
+                if event in events:
+                    events[event] += round(value)
     return hops
 
 
@@ -132,8 +137,9 @@ def _query(base: str, expression: str, at: float) -> dict[Labels, float]:
     try:
         with open_url(url, timeout=TIMEOUT_S) as answer:
             document: dict[str, Any] = json.load(answer)
-        return {
+        found = {
             tuple(sorted(sample["metric"].items())): float(sample["value"][1]) for sample in document["data"]["result"]
         }
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, HTTPException, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ReadError(f"{base} does not answer as a Prometheus does: {error}") from error
+    return {labels: value for labels, value in found.items() if isfinite(value)}

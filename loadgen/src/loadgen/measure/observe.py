@@ -80,14 +80,16 @@ def _of_metrics(scrape: Scrape | None) -> Resources:
 def _ends(scrape: Scrape | None) -> dict[str, dict[str, int]]:
     counted: dict[str, dict[str, int]] = {}
     for pairs, value in (scrape.series(ENDS) if scrape else {}).items():
-        labels = dict(pairs)
-        events = counted.setdefault(labels["direction"], dict.fromkeys(EVENTS, 0))
-        if labels["event"] in events:
-            events[labels["event"]] += int(value)
+        match dict(pairs):
+            case {"direction": direction, "event": event}:
+                events = counted.setdefault(direction, dict.fromkeys(EVENTS, 0))
+                if event in events:
+                    events[event] += int(value)
     return counted
 
 
 def _engines(scrape: Scrape) -> Iterator[tuple[str, str]]:
     for pairs in scrape.series(ENGINE):
-        labels = dict(pairs)
-        yield labels["role"], labels["engine"]
+        match dict(pairs):
+            case {"role": role, "engine": engine}:
+                yield role, engine

@@ -9,6 +9,7 @@ import asyncio
 import urllib.request
 from collections.abc import Mapping
 from http.client import HTTPException
+from math import isfinite
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -21,7 +22,10 @@ open_url = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 class Scrape:
-    """The samples of one moment; `only` those whose name begins so, as reading all of them takes a while."""
+    """The samples of one moment; `only` those whose name begins so, as reading all of them takes a while.
+
+    What is not a number (NaN, infinite) is left out: nobody could count with it. Raises ValueError.
+    """
 
     def __init__(self, text: str, only: tuple[str, ...] = ()) -> None:
         self._samples: dict[str, dict[Labels, float]] = {}
@@ -29,6 +33,8 @@ class Scrape:
             text = "".join(line for line in text.splitlines(keepends=True) if line.startswith(only))
         for family in text_string_to_metric_families(text):
             for sample in family.samples:
+                if not isfinite(sample.value):
+                    continue
                 labels = tuple(sorted(sample.labels.items()))
                 self._samples.setdefault(sample.name, {})[labels] = sample.value
 

@@ -87,7 +87,7 @@ class Evidence:
                 self._left_out.add(key)
                 return ""
             self._anchors[key] = f"evidence-{len(self.entries) + 1}"
-            events = [str(event) for event in line.get("last_events") or ()]
+            events = [str(event) for event in _list(line, "last_events")]
             of_stream = f"stream {state.get('quic_stream')} "
             own = [event for event in events if of_stream in event or " stream " not in event]
             self.entries.append(
@@ -105,8 +105,12 @@ class Evidence:
 
 
 def _states(line: Document) -> Sequence[Mapping[str, Any]]:
-    states = line.get("streams")
-    return [state for state in states if isinstance(state, dict)] if isinstance(states, list) else []
+    return [state for state in _list(line, "streams") if isinstance(state, dict)]
+
+
+def _list(line: Document, name: str) -> Sequence[Any]:
+    value = line.get(name)
+    return value if isinstance(value, list) else []
 
 
 def _near(one: Document, other: Document) -> bool:
@@ -118,7 +122,8 @@ def _near(one: Document, other: Document) -> bool:
 
 
 def _stream(line: Document, state: Mapping[str, Any]) -> Stream:
-    return str(line.get("session", "")), int(state.get("quic_stream", -1))
+    number = state.get("quic_stream")
+    return str(line.get("session", "")), number if isinstance(number, int) else -1
 
 
 def _lines(directory: Path, program: str) -> Iterator[Document]:

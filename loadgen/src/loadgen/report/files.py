@@ -59,7 +59,8 @@ def read_anomalies(directory: Path, limit: int = ANOMALIES_SHOWN) -> Excerpt:
         if line is None:
             continue
         if line.get("kind") == "dropped":
-            dropped = int(line.get("lines") or 0)  # it counts from the begin of the run
+            lines_gone = line.get("lines")  # It counts from the begin of the run.
+            dropped = lines_gone if isinstance(lines_gone, int) else dropped
         elif len(lines) < limit:
             lines.append(line)
         else:
@@ -78,7 +79,7 @@ def _lines(directory: Path) -> Iterator[str]:
 def _json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
 
 
@@ -86,6 +87,6 @@ def json_object(text: str) -> Document | None:
     """None for what is not one."""
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -247,7 +247,7 @@ def _table(settings_class: type[CommandSettings], path: Path) -> tuple[dict[str,
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         return {}, [f"--config: cannot read {path}: {error.strerror}"]
-    except ValueError as error:  # not UTF-8, or not TOML
+    except (ValueError, RecursionError) as error:  # not UTF-8, not TOML, or nested beyond all measure
         return {}, [f"--config: {path} is not valid TOML: {error}"]
     known = settings_class.model_fields.keys()
     problems = [f"unknown key {key} in {path}{_hint(key, known)}" for key in table if key not in known]

@@ -3,10 +3,16 @@
 import json
 import re
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
-from tests.unit.loadgen.compare.documents import document, older, write
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.anything import changed, json_values
+from tests.unit.loadgen.compare.documents import document, older, under_faults, write
 
+from loadgen.compare import table
+from loadgen.compare.judgement import compare
 from loadgen.compare.reading import ReadError, read
 
 
@@ -68,3 +74,17 @@ def test_nothing_there(tmp_path: Path) -> None:
         read(tmp_path / "nope")
     with pytest.raises(ReadError, match=r"no verdict\.json in it"):
         read(tmp_path)
+
+
+documents = st.one_of(changed(document()), changed(document(**under_faults())), json_values).map(json.dumps)
+
+
+@given(documents | st.text(max_size=40) | st.just("[" * 100_000))
+def test_any_document_is_refused_or_can_be_compared(text: str) -> None:
+    with TemporaryDirectory() as directory:
+        sound, other = write(Path(directory) / "a", document()), write(Path(directory) / "b", text)
+        try:
+            side = read(other)
+        except ReadError:
+            return
+        json.dumps(table.document(compare(read(sound), side)))

@@ -4,8 +4,12 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.anything import changed, json_values
 
 from loadgen.faults import marks as marks_module
 from loadgen.faults.marks import MarksError, MarksFile, follow, pass_on
@@ -14,6 +18,7 @@ from loadgen.faults.plan import Fault, FaultPlan
 PLAN = FaultPlan.model_validate(
     {"fault": [{"kind": "loss", "loss": 0.05, "at_s": 1, "for_s": 4, "direction": "server_to_client"}]}
 )
+PLAN_AS_JSON = PLAN.fault[0].model_dump(mode="json", exclude_none=True)
 
 
 class Heard:
@@ -84,3 +89,14 @@ def test_a_new_file_is_empty(tmp_path: Path) -> None:
 def test_what_is_no_mark() -> None:
     with pytest.raises(ValueError, match="not a mark"):
         pass_on({"began": 1}, Heard())
+
+
+@given(st.one_of(json_values, changed({"failed": "loss", "reason": "x"}), changed({"planned": [PLAN_AS_JSON]}, 1)))
+def test_what_is_no_mark_is_refused_as_a_value(mark: object) -> None:
+    heard = Heard()
+    try:
+        pass_on(cast(dict[str, object], mark), heard)  # A line may be any JSON.
+    except (ValueError, LookupError):
+        assert not heard.all
+    else:
+        assert len(heard.all) == 1

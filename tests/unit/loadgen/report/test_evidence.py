@@ -3,9 +3,15 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from loadgen.report import evidence
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.anything import changed, json_values
+
+from loadgen.report import evidence, files
 from loadgen.report.evidence import SHOWN, Evidence
 from loadgen.report.html import render
 
@@ -96,3 +102,35 @@ def test_on_the_page_an_anomaly_links_to_its_lines() -> None:
     assert '<a href="#evidence-1">1</a>' in page
     assert 'id="evidence-1"' in page
     assert "stream 8 &lt;opened&gt;" in page
+
+
+@pytest.mark.parametrize("number", [None, "x", [], float("inf")])
+def test_a_stream_without_a_number_and_moments_that_are_none(number: object) -> None:
+    odd = {**line("aa", {**state(8, HERE), "quic_stream": number}), "last_events": 5}
+    proofs = said([odd], [odd])
+    assert proofs.of(anomaly(HERE))
+    assert not proofs.entries[0].last_events
+
+
+lines = changed(line("aa", state(8, HERE), events=["-5.2 stream 8 opened"])) | st.dictionaries(st.text(), json_values)
+dropped = st.just({"kind": "dropped", "lines": "x"}) | changed({"kind": "dropped", "lines": 3})
+anomalies = changed(anomaly(HERE)) | dropped
+
+
+@given(st.lists(lines, max_size=4), st.lists(lines, max_size=4), anomalies)
+def test_whatever_the_lines_hold_they_lead_somewhere_or_nowhere(
+    client: list[dict[str, Any]], server: list[dict[str, Any]], about: dict[str, Any]
+) -> None:
+    proofs = said(client, server)
+    assert len(proofs.of(about)) == len(proofs.entries)
+
+
+@given(st.lists(st.one_of(anomalies, lines, json_values).map(json.dumps) | st.text(max_size=40), max_size=6))
+def test_whatever_a_report_directory_holds_it_is_read(texts: list[str]) -> None:
+    with TemporaryDirectory() as directory:
+        whole = "\n".join(texts)
+        for name in ("anomalies.jsonl", "proxy-client.log", "proxy-server.log"):
+            (Path(directory) / name).write_text(whole, encoding="utf-8", errors="replace")
+        excerpt = files.read_anomalies(Path(directory), limit=2)
+        assert len(excerpt.lines) <= 2
+        Evidence(evidence.read(Path(directory)))

@@ -1,11 +1,15 @@
 """What can be said on the command line, and what is refused in words."""
 
 import socket
+from contextlib import suppress
+from math import inf
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from loadgen.soak.settings import SoakSettings
+from loadgen.soak.settings import SoakSettings, seconds
 from loadgen.transaction.phases import DEFAULTS, Phase
 from servicekit.address import Address
 from servicekit.settings import load
@@ -141,3 +145,17 @@ def test_refusals(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
         read(*argv)
     assert exit.value.code == 2
     assert said in capsys.readouterr().err
+
+
+durations = st.tuples(st.from_regex(r"[0-9.]{1,20}", fullmatch=True), st.sampled_from(["", "ms", "s", "m", "h", "d"]))
+
+
+@given(st.text(max_size=20) | durations.map("".join))
+def test_any_text_is_a_duration_or_refused(text: str) -> None:
+    with suppress(ValueError):
+        assert 0 <= seconds(text) < inf
+
+
+def test_a_duration_beyond_all_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="a number of seconds"):
+        seconds("9" * 400)

@@ -1,6 +1,10 @@
 """The client's side of SOCKS5, in golden bytes."""
 
+from contextlib import suppress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadgen.transaction import socks5
 from loadgen.transaction.outcomes import Failed, Outcome
@@ -62,3 +66,41 @@ def test_what_is_no_reply(arrived: bytes) -> None:
 def test_credentials_fit_rfc_1929(name: str, password: str) -> None:
     with pytest.raises(ValueError, match="1 to 255 bytes"):
         Credentials(name, password)
+
+
+names = st.from_regex(r"[A-Za-z0-9._-]{1,253}", fullmatch=True)
+hosts = st.one_of(names, st.ip_addresses().map(str))
+
+
+@given(st.builds(Address, hosts, st.integers(0, 65535)))
+def test_every_destination_has_a_request(destination: Address) -> None:
+    request = socks5.connect_request(destination)
+    assert request.startswith(b"\x05\x01\x00")
+    assert request.endswith(destination.port.to_bytes(2, "big"))
+    reply = b"\x05\x00\x00" + request[3:]  # A reply that is bound there has the same shape.
+    assert socks5.connect_reply_length(reply) == len(reply)
+
+
+@given(st.binary(max_size=300))
+def test_any_reply_has_a_length_or_is_none_however_much_of_it_is_there(arrived: bytes) -> None:
+    """Once its length is known it does not change, and what is refused stays so."""
+
+    def length(much: int) -> int | str | None:
+        try:
+            return socks5.connect_reply_length(arrived[:much])
+        except Failed as failed:
+            return str(failed)
+
+    known = [found for much in range(len(arrived) + 1) if (found := length(much)) is not None]
+    assert len(set(known)) <= 1
+
+
+@given(st.binary(min_size=2, max_size=2), st.booleans())
+def test_any_answer_to_the_greeting_is_taken_or_refused(reply: bytes, with_name: bool) -> None:
+    me = Credentials("me", "secret") if with_name else None
+    with suppress(Failed):
+        socks5.check_login(reply)
+    with suppress(Failed):
+        socks5.check_method(reply, me)
+    if reply == socks5.greeting(me)[::2]:
+        socks5.check_method(reply, me)

@@ -1,6 +1,8 @@
 """The grammar of thresholds, and what they say of values."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from loadgen.transaction.outcomes import Outcome
 from loadgen.transaction.phases import Phase
@@ -113,3 +115,20 @@ def test_what_was_asked_replaces_the_default_on_its_metric() -> None:
 def test_nothing_measured_is_not_ok() -> None:
     (judged,) = judge([parse("latency.p99 < 1s")], {"latency.p99": None})
     assert (judged.value, judged.ok) == (None, False)
+
+
+words = st.sampled_from([*(one.metric for one in defaults(faults=True)), "latency.p99", "drain.seconds", "x"])
+signs = st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "="])
+numbers = st.one_of(st.integers(0, 10**9).map(str), st.floats(0, 1e9).map(lambda value: f"{value:f}"), st.just("-1"))
+spaces, units = st.sampled_from(["", " "]), st.sampled_from(["", "s", "ms"])
+expressions = st.tuples(words, spaces, signs, spaces, numbers, units).map("".join)
+
+
+@given(st.text(max_size=40) | expressions)
+def test_any_text_is_a_threshold_or_refused(text: str) -> None:
+    try:
+        threshold = parse(text)
+    except ThresholdError:
+        return
+    assert parse(threshold.expression) == threshold
+    assert threshold.holds(threshold.bound) == (threshold.operator in ("==", "<=", ">="))

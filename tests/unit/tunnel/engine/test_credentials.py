@@ -2,15 +2,20 @@
 
 import ssl
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 
 import pytest
 import trustme
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509 import Certificate, load_pem_x509_certificate
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tunnel.engine.credentials import system_authorities
+from tunnel.engine.credentials import certificates, key_pair, server_name, system_authorities
+from tunnel.engine.settings import ServerTls, TlsFileError
 
 NONSENSE = b"-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n"
 
@@ -60,3 +65,37 @@ def test_old_authorities_are_no_reason_to_complain(monkeypatch: pytest.MonkeyPat
 def test_without_any_nobody_is_trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     trust(monkeypatch, None, None)
     assert system_authorities() == []
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_a_servers_name_or_a_value_error(text: str) -> None:
+    try:
+        name = server_name(text)
+    except ValueError:
+        return
+    assert name.isascii()
+    assert server_name(name) == name
+
+
+SOUND = trustme.CA().issue_cert("proxy.test")
+PEMS = [SOUND.cert_chain_pems[0].bytes(), SOUND.private_key_pem.bytes(), NONSENSE]
+
+
+@st.composite
+def bent_pems(draw: st.DrawFn) -> bytes:
+    """Certificate, key, or neither, with something changed, or cut off."""
+    pem = bytearray(draw(st.sampled_from(PEMS)) + draw(st.sampled_from([b"", *PEMS])))
+    for _ in range(draw(st.integers(0, 3))):
+        pem[draw(st.integers(0, len(pem) - 1))] = draw(st.integers(0, 255))
+    return bytes(pem[: draw(st.integers(0, len(pem)))])
+
+
+@given(bent_pems() | st.binary(max_size=100), bent_pems() | st.binary(max_size=100))
+def test_any_files_are_a_key_pair_or_refused(certificate: bytes, key: bytes) -> None:
+    with TemporaryDirectory() as directory:
+        files = Path(directory) / "cert.pem", Path(directory) / "key.pem"
+        for file, content in zip(files, (certificate, key), strict=True):
+            file.write_bytes(content)
+        for read in (lambda: key_pair(ServerTls(*files)), lambda: certificates(files[0])):
+            with suppress(TlsFileError):
+                assert read()

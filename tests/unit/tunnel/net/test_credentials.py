@@ -2,10 +2,14 @@
 
 import hmac
 import stat
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunnel.net.credentials import NAME_BYTES_MAX, Tokens, Users, hashed_entry, make_token, read_token
 
@@ -163,3 +167,70 @@ def test_every_entry_is_compared(monkeypatch: pytest.MonkeyPatch) -> None:
         compared.clear()
         look_up()
         assert compared == [True] * 3
+
+
+# Whatever a file holds.
+
+secrets = st.text(min_size=1, max_size=20).filter(lambda text: text.strip() == text and text.isprintable())
+names = secrets.filter(lambda name: ":" not in name and not name.startswith("#"))
+tokens_in_words = secrets.filter(lambda secret: not secret.startswith("sha256:"))
+entries = st.dictionaries(names, tokens_in_words, min_size=1, max_size=4)
+
+
+@given(entries)
+def test_whoever_is_written_down_comes_in_and_nobody_else(known: dict[str, str]) -> None:
+    content = "".join(f"{name}:{secret}\n" for name, secret in known.items()).encode()
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "secrets"
+        file.write_bytes(content)
+        users, tokens = Users.read(file), Tokens.read(file)
+    for name, secret in known.items():
+        assert users.check(name.encode(), secret.encode())
+        assert not users.check(name.encode(), secret.encode() + b"x")
+        assert known[owner(tokens, secret.encode()) or ""] == secret
+        assert owner(tokens, secret.encode() + b"x") is None
+
+
+@given(names, st.binary(min_size=1, max_size=40))
+def test_a_hashed_entry_lets_its_token_in(name: str, token: bytes) -> None:
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "secrets"
+        file.write_text(hashed_entry(name, token) + "\n", encoding="utf-8")
+        assert owner(Tokens.read(file), token) == name
+
+
+def refused(read: Callable[[Path], object], file: Path) -> ValueError | None:
+    try:
+        read(file)
+    except ValueError as error:
+        return error
+    return None
+
+
+LONG = b"x" * 300
+junk = st.binary(max_size=60) | st.sampled_from([b"a:b\n", b"a:sha256:", b":", b"#", b"\r", b"a:" + LONG])
+
+
+@given(st.lists(junk, max_size=5).map(b"".join))
+def test_any_file_is_read_or_refused_without_a_word_of_its_secrets(content: bytes) -> None:
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "secrets"
+        file.write_bytes(content)
+        for read in (Users.read, Tokens.read, read_token):
+            refusal = refused(read, file)
+            if refusal is not None:
+                assert str(refusal).startswith(str(file)), "it says where"
+                assert "xxx" not in str(refusal)
+                assert refusal.__cause__ is None, "what caused it may show the bytes"
+
+
+@given(st.text(max_size=20), st.binary(max_size=8))
+def test_any_name_has_an_entry_that_is_read_or_is_refused(name: str, token: bytes) -> None:
+    try:
+        entry = hashed_entry(name, token)
+    except ValueError:
+        return
+    with TemporaryDirectory() as directory:
+        file = Path(directory) / "secrets"
+        file.write_bytes(entry.encode())
+        assert owner(Tokens.read(file), token) == name

@@ -1,7 +1,7 @@
 """tunnel.net.egress: what is public, what hides in what, and what is this machine's own."""
 
 import socket
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 
 import pytest
 from hypothesis import given
@@ -112,3 +112,21 @@ def test_errors_name_the_item(item: str, words: str) -> None:
 @given(st.ip_addresses(v=4))
 def test_disguises_change_nothing(address: object) -> None:
     assert DEFAULT.allows(f"::ffff:{address}") == DEFAULT.allows(f"64:ff9b::{address}") == DEFAULT.allows(str(address))
+
+
+@given(st.lists(st.text(max_size=20) | st.ip_addresses(network="fc00::/7").map(str) | st.just("own"), max_size=3))
+def test_any_items_are_a_policy_or_a_value_error(items: list[str]) -> None:
+    try:
+        policy = EgressPolicy.parse(items)
+    except ValueError:
+        return
+    assert len(policy.allow) + policy.allow_own <= len(items)
+
+
+@given(st.text(max_size=30) | st.ip_addresses(v=6).map("{}%eth0".format))
+def test_any_text_is_asked_about_and_only_public_addresses_are_allowed(host: str) -> None:
+    """Nothing raises; and what Python says of an address in all its versions agrees."""
+    if DEFAULT.allows(host):
+        address = ip_address(host.partition("%")[0])
+        inside = [address.is_loopback, address.is_link_local, address.is_multicast, address.is_unspecified]
+        assert not any(inside)

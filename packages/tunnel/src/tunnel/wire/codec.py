@@ -147,7 +147,7 @@ def _decode_body(read: Callable[[_Body], Message], data: bytes) -> Message:
 
 def _read_address(body: _Body) -> Target | None:
     kind, packed, port = body.varint(), body.counted(), int.from_bytes(body.take(2), "big")
-    return None if kind == _NO_ADDRESS and not packed else Target.unpacked(kind, packed, port)
+    return None if (kind, packed, port) == (_NO_ADDRESS, b"", 0) else Target.unpacked(kind, packed, port)
 
 
 def _write_address(target: Target | None) -> bytes:

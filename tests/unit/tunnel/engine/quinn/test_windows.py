@@ -217,8 +217,9 @@ class TestTurns:
             pair.run(0.05)
             shares = [len(pair.server.received.get(stream, b"")) for stream in numbers]
             if sum(shares) > 4 * streams * 64 * KIB and not pair.server.ended:
-                # The first one took the whole cap, because nobody waited then.
-                assert max(shares) - min(shares) <= first_cap + 3 * 64 * KIB, shares
+                # The first one took the whole cap, because nobody waited then. Which packet carries whose data is
+                # quinn's chance: up to 2.5 times 64 KiB more in most runs, 3.2 in one of 1,500.
+                assert max(shares) - min(shares) <= first_cap + 5 * 64 * KIB, shares
         pair.until(lambda: set(numbers) <= pair.server.ended, 30)
 
     def test_one_that_waits_for_its_reader_holds_up_nobody(self, make_pair: MakeRealPair) -> None:

@@ -308,6 +308,10 @@ class Connection(QuicConnection):
         if self._packet_number >= self._update_keys_at:
             self._update_keys_at += KEY_UPDATE_PACKETS
             self.request_key_update()
+        if _asks_or_answers(network_path) and builder._datagram_init:
+            # It is filled up, and goes out once. Of more than every path carries it would not arrive where the path has
+            # become narrower, and a peer that changed its address were never believed.
+            builder._buffer_capacity = min(builder._buffer_capacity, self._limits.datagram_floor_bytes)
         queue: list[QuicStream] = []
         quiet: list[QuicStream] = []
         to_tell: list[QuicStream] = []
@@ -328,6 +332,14 @@ class Connection(QuicConnection):
         finally:
             self._streams = streams
             self._streams_queue += quiet
+
+    def _send_probing_frames(self, network_path: QuicNetworkPath, now: float) -> list[tuple[bytes, Any]]:
+        """Of no more than every path carries, as above."""
+        usual, self._max_datagram_size = self._max_datagram_size, self._limits.datagram_floor_bytes
+        try:
+            return super()._send_probing_frames(network_path, now)
+        finally:
+            self._max_datagram_size = usual
 
     def _write_stream_limits(self, builder: QuicPacketBuilder, space: QuicPacketSpace, stream: QuicStream) -> None:
         """aioquic raises the limit when data arrives; here `consume` does, and this only tells the peer.
@@ -481,6 +493,11 @@ class Connection(QuicConnection):
         self._max_datagram_size = size
         self._cubic.resize(size)
         self._loss._pacer._max_datagram_size = size
+
+
+def _asks_or_answers(path: QuicNetworkPath) -> bool:
+    """Whether PATH_CHALLENGE or PATH_RESPONSE goes out next."""
+    return bool(path.remote_challenges) or not (path.is_validated or path.local_challenge_sent)
 
 
 class _StreamsToTell:
