@@ -15,6 +15,7 @@ from serving import report
 from shortages import (
     GENERAL_FAILURE,
     Seen,
+    Through,
     flooded,
     many_at_once,
     no_descriptors_at_the_client,
@@ -32,10 +33,17 @@ SLOW_CLIENTS = 3000
 FREE = 50
 """Descriptors left to a proxy that shall run out of them."""
 LINES_MAX = 5
+SERVED_MIN = 1000
+"""Of those at once: refusing everybody would be no answer."""
 FLOOD_S = 10.0
-SLOWER = 1.5
+SLOWER: dict[Through, float] = {
+    "the same proxy-client": 1.5,
+    "another proxy-client": 1.5,
+    "no proxy-client": 2.5,
+}
 """At most so many times, beside a flood of streams that are opened and reset, than beside as many ordinary clients.
-Alone is no measure: all of them share two cores here, the flood's own programs among them."""
+Alone is no measure: all of them share two cores here, the flood's own programs among them. Without a proxy-client there
+is nothing before proxy-server that takes its share of them."""
 SERVED_S = 1.0
 """How long a transaction may take beside thousands of slow clients."""
 
@@ -52,7 +60,11 @@ async def every_scenario(engine: str) -> None:
         answers = await many_at_once(stack, CONNECTIONS)
         seconds = time.monotonic() - began
         figure = f"served {answers[0]}, refused with reply 1 {answers[GENERAL_FAILURE]}, in {seconds:.1f} s"
-        report(f"{engine}, {CONNECTIONS} connections at once", figure, answers.total() == CONNECTIONS)
+        report(
+            f"{engine}, {CONNECTIONS} connections at once",
+            figure,
+            answers.total() == CONNECTIONS and answers[0] >= SERVED_MIN,
+        )
     async with stack_of(engine) as stack:
         waited, lines = await no_descriptors_at_the_client(stack, FREE)
         figure = f"{waited} waited to be accepted and were served, {lines} log line(s)"
@@ -65,13 +77,13 @@ async def every_scenario(engine: str) -> None:
         slowest, over = await slow_clients(stack, SLOW_CLIENTS)
         figure = f"others served within {slowest * 1000:.0f} ms; the last was ended after {over:.1f} s"
         report(f"{engine}, {SLOW_CLIENTS} half greetings", figure, slowest < SERVED_S)
-    for where in ("the same proxy-client", "another proxy-client"):
+    for through, slower_max in SLOWER.items():
         async with stack_of(engine, link=RTT_20_MS) as stack:
-            alone, ordinary, flood = await flooded(stack, FLOOD_S, elsewhere=where.startswith("another"))
+            alone, ordinary, flood = await flooded(stack, FLOOD_S, through)
         figure = f"{flood.crowd / FLOOD_S:,.0f} a second; a neighbour has {told(flood)}, "
         figure += f"beside as many ordinary clients {told(ordinary)}, alone {told(alone)}"
         slower = max(flood.p99_ms / ordinary.p99_ms, ordinary.transactions / flood.transactions)
-        report(f"{engine}, streams opened and reset through {where}", figure, slower <= SLOWER)
+        report(f"{engine}, streams opened and reset through {through}", figure, slower <= slower_max)
 
 
 def told(seen: Seen) -> str:

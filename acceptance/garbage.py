@@ -4,8 +4,8 @@ python acceptance/garbage.py [ENGINE]...      (default: aioquic and quinn)
 
 Rules
 - A third of the datagrams is noise: most look like a new connection's first one, which costs a server the most. A
-  third is real ones, cut short; a third real ones as they were. The real ones are of a handshake, and, where one may
-  listen to loopback (root), of the very connection that the soak uses.
+  third is real ones, cut short; a third real ones as they were. The real ones are of a handshake, and, for which
+  it listens to loopback (root may), of the very connection that the soak uses.
 - The baseline is measured around it, in the same stack: soak, soak with garbage, soak.
 - Whoever sends is another process, and has to reach its rate, or it proves nothing.
 """
@@ -105,7 +105,8 @@ def record(serving: Serving, port: int) -> list[bytes]:
         of_the_tunnel = listen(serving, port)
     except PermissionError:
         of_the_tunnel = []
-    print(f"     recorded: {len(handshake)} of a handshake, {len(of_the_tunnel)} of the tunnel's own connection")
+    figure = f"{len(handshake)} of a handshake, {len(of_the_tunnel)} of the tunnel's own connection"
+    report("recorded", figure, holds=bool(of_the_tunnel))
     return handshake + of_the_tunnel
 
 

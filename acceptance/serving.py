@@ -67,9 +67,11 @@ class Serving:
         return next(int(line[1].rpartition(":")[2], 16) for line in lines if line[9] in sockets)
 
     def metric(self, program: str, name: str) -> float:
-        """The sum of a metric's series whose name and labels start with `name`."""
+        """The sum of a metric's series whose name and labels start with `name`. KeyError for a metric that is none."""
         with urllib.request.urlopen(self.metrics[program], timeout=5) as answer:
             lines = answer.read().decode().splitlines()
+        if not any(line.startswith(name.partition("{")[0]) for line in lines):
+            raise KeyError(f"{program} has no metric {name}")
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
 

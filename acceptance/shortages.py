@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal, cast
+from typing import Final, Literal, assert_never, cast
 
 from loadgen.stack_api import StackSettings
 from loadgen.stacks.local import LocalStack, local_stack
@@ -27,6 +27,8 @@ from servicekit.address import Address
 
 GENERAL_FAILURE: Final = 1
 PATIENCE_S: Final = 30.0
+Through = Literal["the same proxy-client", "another proxy-client", "no proxy-client"]
+"""How a crowd comes to proxy-server."""
 WATCHED_S: Final = 2.0
 NEIGHBOURS: Final = 8
 IDLE_CPU: Final = 0.1
@@ -129,21 +131,32 @@ class Seen:
     """Streams that others opened meanwhile."""
 
 
-async def flooded(stack: LocalStack, seconds: float, *, elsewhere: bool) -> tuple[Seen, Seen, Seen]:
+async def flooded(stack: LocalStack, seconds: float, through: Through) -> tuple[Seen, Seen, Seen]:
     """What a client sees alone, beside ordinary clients, and beside as many that open and reset as fast as it goes.
 
-    They use the same proxy-client, or another one (`elsewhere`).
+    Through no proxy-client it is one client that has no restraint of its own, and the ordinary ones use another one.
     """
     async with AsyncExitStack() as exits:
-        way_in = await another_client(stack, exits) if elsewhere else stack.proxy
+        way_in = stack.proxy if through == "the same proxy-client" else await another_client(stack, exits)
         alone = await transactions_of(stack, seconds)
-        async with Crowd(way_in, stack.target, "whole") as ordinary:
+        async with Crowd("flood.py", str(way_in), str(stack.target), "whole") as ordinary:
             beside_ordinary = await transactions_of(stack, seconds)
-        async with Crowd(way_in, stack.target, "reset") as flood:
+        async with flood_through(through, stack, way_in) as flood:
             beside_flood = await transactions_of(stack, seconds)
     assert ordinary.opened > 0
     assert flood.opened > 0
     return alone, replace(beside_ordinary, crowd=ordinary.opened), replace(beside_flood, crowd=flood.opened)
+
+
+def flood_through(through: Through, stack: LocalStack, way_in: Address) -> "Crowd":
+    match through:
+        case "the same proxy-client" | "another proxy-client":
+            return Crowd("flood.py", str(way_in), str(stack.target), "reset")
+        case "no proxy-client":
+            words = command_line(stack.programs["proxy-client"].pid)
+            server, token = (words[words.index(flag) + 1] for flag in ("--server", "--token-file"))
+            return Crowd("rapid.py", server, token, str(stack.target))
+    assert_never(through)
 
 
 async def transactions_of(stack: LocalStack, seconds: float) -> Seen:
@@ -269,23 +282,23 @@ def command_line(pid: int) -> list[str]:
 
 
 class Crowd:
-    """flood.py, running. An async context manager; `opened` is known when it is over."""
+    """A script of this folder that opens streams, running. An async context manager; `opened` is known in the end."""
 
-    def __init__(self, proxy: Address, target: Address, manner: Literal["whole", "reset"]) -> None:
+    def __init__(self, script: str, *arguments: str) -> None:
         self.opened = 0
-        self._arguments = (str(proxy), str(target), manner)
+        self._script, self._arguments = script, arguments
 
     async def __aenter__(self) -> "Crowd":
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            str(Path(__file__).with_name("flood.py")),
+            str(Path(__file__).with_name(self._script)),
             *self._arguments,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
-            await self._process.stdout.readline()  # The first stream was opened.
+            assert await self._process.stdout.readline(), f"{self._script} has ended"  # The first stream was opened.
         return self
 
     async def __aexit__(self, *error: object) -> None:

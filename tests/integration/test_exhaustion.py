@@ -3,6 +3,8 @@
 The scenarios are those of `acceptance/exhaustion.py`, with smaller numbers and the real programs.
 """
 
+from typing import get_args
+
 import pytest
 from acceptance import shortages
 from tests.pairings import ENGINES, need_quinn
@@ -52,11 +54,11 @@ async def test_no_descriptors_left_at_proxy_server(engine: str) -> None:
 
 
 @pytest.mark.failure("F26")
-@pytest.mark.parametrize("elsewhere", [False, True], ids=["same client", "another client"])
-async def test_f26_streams_opened_and_reset_as_fast_as_it_goes(engine: str, elsewhere: bool) -> None:
+@pytest.mark.parametrize("through", get_args(shortages.Through))
+async def test_f26_streams_opened_and_reset_as_fast_as_it_goes(engine: str, through: shortages.Through) -> None:
     """Who does it has the time that is left; `acceptance/exhaustion.py` says how much slower the others are."""
     async with shortages.stack_of(engine) as stack:
-        _, ordinary, flood = await shortages.flooded(stack, 2.0, elsewhere=elsewhere)
+        _, ordinary, flood = await shortages.flooded(stack, 2.0, through)
         assert ordinary.transactions < NOT_STARVED * flood.transactions
         assert "internal_error" not in [
             *shortages.names(stack, "proxy-client"),

@@ -29,8 +29,10 @@ def test_what_it_names_is_there() -> None:
     assert len(plans) == 2
     assert all((ROOT / plan).is_file() for plan in plans)
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for target in re.findall(r"run: make ([\w-]+)", text):
+    for target in re.findall(r"make ([\w-]+)", re.sub("#.*", "", text)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    (promises,) = re.findall(r'ONLY="([^"]+)"', text)
+    assert all((ROOT / "acceptance" / f"{name}.py").is_file() for name in promises.split())
     for name in ("SOAK_FAULTS", "SOAK_DURATION"):
         assert f"{name}:" in text
         assert f"{name} ?=" in makefile
