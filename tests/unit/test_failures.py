@@ -1,9 +1,11 @@
 """The map of `make test-failures`: what it takes for a row to be proved."""
 
 import re
+import subprocess
+import sys
 
 import pytest
-from tests.failures import PAGE, Proof, faults, lines, rows
+from tests.failures import PAGE, ROOT, Proof, faults, lines, rows
 
 CATALOGUE = {"F01": "a row"}
 
@@ -15,6 +17,12 @@ def proof(name: str = "test_f01_it_holds", place: str = "sim", row: str = "F01",
 def test_the_catalogue_is_complete_and_in_order() -> None:
     assert list(rows()) == [f"F{number:02}" for number in range(1, 29)]
     assert len(re.findall(r"^\| F", PAGE.read_text(), re.MULTILINE)) == 28
+
+
+def test_each_row_has_its_proofs() -> None:
+    command = [sys.executable, "-m", "tests.failures", "--collect-only"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("place", ["sim", "integration", "e2e"])
@@ -32,7 +40,8 @@ def test_both_engines_may_have_a_test_of_their_own() -> None:
     [
         ([], "F01 has no test in simulation or against the real programs"),
         ([proof(place="unit")], "F01 has no test in simulation or against the real programs"),
-        ([proof("test_f01_x", "sim", "F01", "model", "quinn")], "real programs on aioquic"),
+        ([proof("test_f01_x", "sim", "F01", "model", "quinn")], "named after it on aioquic"),
+        ([proof("test_f01_x", "sim", "F01", "quinn"), proof("test_x")], "named after it on aioquic"),
         ([proof("test_it_holds")], "F01 has no test that is named after it"),
         ([proof(), proof(row="F99")], "test_it.py: test_f01_it_holds is for F99, which is no row of FAILURES.md"),
     ],
