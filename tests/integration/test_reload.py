@@ -34,12 +34,15 @@ class Operator:
     def tokens(self) -> Path:
         return self.directory / "tokens"
 
-    async def reload(self, event: str) -> dict[str, object]:
-        """What the server says to SIGHUP."""
-        before = len(self.server.events(event))
+    async def reload(self, event: str, what: str) -> dict[str, object]:
+        """What the server says to SIGHUP of its tokens or of its certificate."""
+        before = len(self.said(event, what))
         self.server.signal(signal.SIGHUP)
-        await self.server.line(lambda line: len(self.server.events(event)) > before)
-        return self.server.events(event)[-1]
+        await self.server.line(lambda line: len(self.said(event, what)) > before)
+        return self.said(event, what)[-1]
+
+    def said(self, event: str, what: str) -> list[dict[str, object]]:
+        return [line for line in self.server.events(event) if line["what"] == what]
 
     async def client(self, token: Path, *flags: object) -> Program:
         flags = ("--ca-file", self.directory / "ca.pem", "--token-file", token, *flags)
@@ -106,7 +109,7 @@ async def test_a_token_that_is_taken_away_ends_its_sessions_and_no_others(operat
 
     tablet, line = await token(operator.directory, "tablet")
     operator.tokens.write_text(operator.tokens.read_text().splitlines(keepends=True)[1] + line)
-    reloaded = await operator.reload("reloaded")
+    reloaded = await operator.reload("reloaded", "tokens")
     assert (reloaded["tokens"], reloaded["connections_ended"]) == (2, 1)
     async with asyncio.timeout(WAIT_S):
         with pytest.raises(ConnectionResetError):
@@ -126,29 +129,49 @@ async def test_a_token_that_is_taken_away_ends_its_sessions_and_no_others(operat
 
 
 @SERVER_ENGINES
-async def test_files_that_cannot_be_used_change_nothing_and_are_named(operator: Operator) -> None:
+async def test_tokens_that_cannot_be_used_change_nothing_and_are_named(operator: Operator) -> None:
     client = await operator.client(operator.directory / "laptop.token")
     await client.event("ready")
-    good = operator.tokens.read_text()
+    operator.certify()
     operator.tokens.write_text("laptop:sha256:abc\n")
-    refused = await operator.reload("reload_refused")
+    refused = await operator.reload("reload_refused", "tokens")
     assert refused["level"] == "warning"
     assert (
         refused["reason"]
         == f"--tokens-file {operator.tokens}, line 1: behind sha256: 64 hexadecimal digits are expected"
     )
     operator.tokens.unlink()
-    refused = await operator.reload("reload_refused")
+    refused = await operator.reload("reload_refused", "tokens")
     assert str(refused["reason"]).endswith("No such file or directory")
-    operator.tokens.write_text(
-        good.splitlines(keepends=True)[1]
-    )  # Without laptop; but the key is not the certificate's.
-    key = operator.directory / "key.pem"
-    trustme.CA().issue_cert("proxy-server").private_key_pem.write_to_path(key)
-    refused = await operator.reload("reload_refused")
-    assert f"{key}: not the key of the certificate" in str(refused["reason"])
+    assert operator.said("reloaded", "certificate"), "which has nothing to do with it"
     await (await operator.client(operator.directory / "laptop.token")).event("ready")
     assert not client.events("connection_lost")
+
+
+@SERVER_ENGINES
+async def test_a_certificate_that_cannot_be_used_keeps_no_stolen_token_in(operator: Operator) -> None:
+    laptop, phone = [await operator.client(operator.directory / f"{name}.token") for name in ("laptop", "phone")]
+    for client in (laptop, phone):
+        await client.event("ready")
+    operator.tokens.write_text(operator.tokens.read_text().splitlines(keepends=True)[1])
+    key = operator.directory / "key.pem"
+    trustme.CA().issue_cert("proxy-server").private_key_pem.write_to_path(key)
+    refused = await operator.reload("reload_refused", "certificate")
+    assert f"{key}: not the key of the certificate" in str(refused["reason"])
+    assert operator.said("reloaded", "tokens")[-1]["connections_ended"] == 1
+    await laptop.event("connection_lost")
+    await (await operator.client(operator.directory / "phone.token")).event("ready")
+    assert not phone.events("connection_lost")
+
+
+async def test_tokens_that_anyone_could_use_who_reads_the_file_are_warned_of(operator: Operator) -> None:
+    assert not operator.server.events("tokens_in_the_clear")
+    operator.tokens.write_text(operator.tokens.read_text() + "tablet:readable\nwatch:this too\n")
+    assert (await operator.reload("reloaded", "tokens"))["tokens"] == 4
+    [warning] = operator.server.events("tokens_in_the_clear")
+    assert warning["level"] == "warning"
+    assert (warning["tokens"], warning["file"]) == (2, str(operator.tokens))
+    assert not any("readable" in str(line) for line in operator.server.events("tokens_in_the_clear"))
 
 
 @every_pairing
@@ -163,7 +186,7 @@ async def test_a_new_certificate_is_shown_without_a_restart(
     _, reader, writer = await stack.request(target.address)
     _, far_writer = await target.connection()
     operator.certify()
-    await operator.reload("reloaded")
+    await operator.reload("reloaded", "certificate")
     await (await operator.client(file, engine)).event("ready")
     far_writer.write(b"through all of it")
     far_writer.close()
@@ -179,6 +202,6 @@ async def test_a_development_token_is_read_again_too(start: Start, tmp_path: Pat
     await client.event("ready")
     (tmp_path / "token").write_text("another\n")
     server.signal(signal.SIGHUP)
-    assert (await server.event("reloaded"))["connections_ended"] == 1
+    assert (await server.event("reloaded", what="tokens"))["connections_ended"] == 1
     assert os.fspath(tmp_path) not in str(server.events("reloaded"))
     await client.event("connection_failed", cause="token_refused")

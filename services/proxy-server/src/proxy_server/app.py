@@ -3,8 +3,8 @@
 Rules:
 - SIGTERM: GOAWAY, no new streams, open ones finish within the drain timeout; a second SIGTERM, or the timeout,
   resets what is left.
-- SIGHUP reads tokens and certificate again, both or, where one of them cannot be used, neither. Who is connected stays
-  connected, but for those whose token was taken away.
+- SIGHUP reads tokens and certificate again, each by itself: one that cannot be used changes nothing. Who is connected
+  stays connected, but for those whose token was taken away.
 - Each start has an instance id of its own: by it a client knows that a restarted server has forgotten everything.
 """
 
@@ -12,6 +12,7 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Mapping, Sized
+from pathlib import Path
 from random import SystemRandom
 
 from proxy_server import dev_certificate
@@ -67,7 +68,8 @@ class ProxyServer:
         self._listening = False
         self.address = settings.listen
         """Where QUIC is spoken, with the port that port 0 became."""
-        tls, tokens = _credentials(settings)
+        tls, tokens = _tls(settings), _tokens(settings)
+        self._warn_of_clear_tokens(tokens)
         self._limits = EngineLimits(
             max_connections=settings.max_connections,
             # Who has proved nothing gets half of the places at most: else a forged flood would fill a small server.
@@ -165,16 +167,32 @@ class ProxyServer:
         self._log.info("listening", listener="quic", address=str(self.address), engine=self._engine.name)
 
     def reload(self) -> None:
-        """Reads tokens and certificate again. What cannot be used changes nothing, and is logged."""
-        try:
-            tls, tokens = _credentials(self._settings)
-            self._engine.use_certificate(*key_pair(tls))
-        except (CannotStartError, ValueError) as error:
-            self._log.warning("reload_refused", reason=str(error))
-            return
+        """Reads tokens and certificate again. What cannot be used changes nothing, and is logged.
+
+        One does not wait for the other: a stolen token is taken away whatever has become of the certificate.
+        """
+        for what, read in (("tokens", self._reload_tokens), ("certificate", self._reload_certificate)):
+            try:
+                told = read()
+            except (CannotStartError, ValueError) as error:
+                self._log.warning("reload_refused", what=what, reason=str(error))
+            else:
+                self._log.info("reloaded", what=what, **told)
+
+    def _reload_tokens(self) -> dict[str, int]:
+        tokens = _tokens(self._settings)
+        self._warn_of_clear_tokens(tokens)
         ended = self._session.use_tokens(tokens.owner_of, Driver.now())
         self._driver.wake()
-        self._log.info("reloaded", tokens=len(tokens), connections_ended=ended)
+        return {"tokens": len(tokens), "connections_ended": ended}
+
+    def _reload_certificate(self) -> dict[str, int]:
+        self._engine.use_certificate(*key_pair(_tls(self._settings)))
+        return {}
+
+    def _warn_of_clear_tokens(self, tokens: Tokens) -> None:
+        if tokens.in_the_clear:
+            self._log.warning("tokens_in_the_clear", tokens=tokens.in_the_clear, file=str(self._settings.tokens_file))
 
     def _pending(self, query: Mapping[str, str]) -> dict[str, object]:
         return self._session.pending(Driver.now()).document()
@@ -247,17 +265,28 @@ class ProxyServer:
             self._quiet.set()
 
 
-def _credentials(settings: ProxyServerSettings) -> tuple[ServerTls, Tokens]:
-    """The certificate, and who may use the server."""
+def _tls(settings: ProxyServerSettings) -> ServerTls:
+    if settings.dev_certificate is not None:
+        made = _made(settings.dev_certificate)
+        return ServerTls(made.certificate, made.key)
+    assert settings.certificate is not None
+    assert settings.private_key is not None
+    return ServerTls(settings.certificate, settings.private_key)
+
+
+def _tokens(settings: ProxyServerSettings) -> Tokens:
+    """Who may use the server."""
     named = Tokens({})
     if settings.tokens_file is not None:
         with blaming("--tokens-file", settings.tokens_file):
             named = Tokens.read(settings.tokens_file)
     if settings.dev_certificate is None:
-        assert settings.certificate is not None
-        assert settings.private_key is not None
-        return ServerTls(settings.certificate, settings.private_key), named
-    with blaming("--dev-certificate", settings.dev_certificate):
-        made = dev_certificate.ensure(settings.dev_certificate)
+        return named
+    made = _made(settings.dev_certificate)
     with blaming("--dev-certificate", made.token):
-        return ServerTls(made.certificate, made.key), named.with_file("dev", made.token)
+        return named.with_file("dev", made.token)
+
+
+def _made(directory: Path) -> dev_certificate.DevCertificate:
+    with blaming("--dev-certificate", directory):
+        return dev_certificate.ensure(directory)

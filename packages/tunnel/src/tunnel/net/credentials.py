@@ -37,6 +37,8 @@ class _Entries:
 
     def __init__(self, secrets: Mapping[str, bytes]) -> None:
         self._entries = [(name, self._kept(secret)) for name, secret in secrets.items()]
+        self.in_the_clear = sum(not _is_hashed(secret) for secret in secrets.values())
+        """How many of them stand in the file as they are."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -86,11 +88,12 @@ class Tokens(_Entries):
         """These tokens, and the one in a file of its own. Raises OSError and ValueError as `read_token` does."""
         more = type(self)({name: read_token(path)})
         more._entries += self._entries
+        more.in_the_clear = self.in_the_clear
         return more
 
     @staticmethod
     def _kept(secret: bytes) -> bytes:
-        if not secret.startswith(b"sha256:"):
+        if not _is_hashed(secret):
             return _digest(secret)
         hashed = _HASH.fullmatch(secret)
         if hashed is None:
@@ -163,6 +166,10 @@ def _checked(text: str, what: str, bytes_max: int, path: Path, number: int) -> b
     if len(encoded) > bytes_max:
         raise ValueError(f"{path}, line {number}: {what} is longer than {bytes_max} bytes")
     return encoded
+
+
+def _is_hashed(secret: bytes) -> bool:
+    return secret.startswith(b"sha256:")
 
 
 def _digest(secret: bytes) -> bytes:

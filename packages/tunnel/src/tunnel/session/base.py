@@ -555,14 +555,18 @@ class Session(ABC):
 
     def _tell(self, connection: Connection, message: Control) -> None:
         """Goes out with the next flush, together with what else is told until then."""
-        if not connection.outbox:
-            self._telling.append(connection)
+        before = len(connection.outbox)
         connection.outbox += encode(message)
+        if not before or before <= self.settings.max_control_backlog_bytes < len(connection.outbox):
+            self._telling.append(connection)
 
     def _flush_controls(self) -> None:
         telling, self._telling = self._telling, []
         for connection in telling:
             self._flush_control(connection)
+            backlog = len(connection.outbox)
+            if backlog > self.settings.max_control_backlog_bytes and connection.number in self._connections:
+                self._violation(connection, f"it reads nothing of the control stream: {backlog} bytes wait for it")
 
     def _flush_control(self, connection: Connection) -> None:
         if connection.outbox and connection.state is not State.CONNECTING:

@@ -57,7 +57,7 @@ class Connection:
     """By QUIC stream id."""
     control: Decoder = field(default_factory=Decoder)
     outbox: bytearray = field(default_factory=bytearray)
-    """Control messages that the engine did not take yet: bounded by the streams that they are about."""
+    """Control messages that the engine did not take yet: at most `max_control_backlog_bytes`, and one turn."""
     early_ends: dict[int, int] = field(default_factory=dict)
     """END for streams that were not seen yet."""
     early_dones: dict[int, Done] = field(default_factory=dict)

@@ -55,6 +55,9 @@ class SessionSettings:
     """Whether END is sent and acted on."""
     max_early_ends: int = 256
     """Per connection: ENDs, and DONEs, kept for streams that were not seen yet. As many as there can be streams."""
+    max_control_backlog_bytes: int = 64 * KIB
+    """Per connection: control messages that wait for a peer. One that asks and reads nothing is put out. Four
+    times what can be said of 256 streams at once."""
 
     tell_taken_every_s: float = 60.0
     """The peer is told that the application takes its bytes, at most this often: a fifth of the half-closed linger."""
