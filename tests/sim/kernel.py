@@ -207,6 +207,8 @@ class Host:
 
     def __init__(self, world: World, rng: Random, address: Address) -> None:
         self.address = address
+        self.turns = 0
+        """How often something has run here."""
         self._world = world
         self._rng = rng
         self._dead = False
@@ -227,6 +229,7 @@ class Host:
         """All that came meanwhile happens now, in the order in which it came."""
         self._frozen = False
         backlog, self._backlog = self._backlog, []
+        self.turns += 1
         for action in backlog:
             action()
 
@@ -323,6 +326,7 @@ class Host:
         if self._frozen:
             self._backlog.append(action)
         else:
+            self.turns += 1
             action()
 
     def _look(self, descriptor: int) -> None:

@@ -3,7 +3,7 @@
 Rules:
 - The plan decides everything: the same plan on the same code gives the same run.
 - Safety is checked while it runs, where it could break: in the programs (bytes and ends), by the witnesses (DONE once,
-  events in order), in the drivers (no exception), in the ledgers (no more unread bytes than windows).
+  events in order), in the drivers (no exception), and at every step by the invariants (invariants.py).
 - Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
   its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
   left at either proxy, no socket is open, and the ledgers balance: each end that was received is confirmed or
@@ -13,9 +13,11 @@ Rules:
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import cast
 
 from tests.sim.applications import Application, Program
 from tests.sim.engines import Engines
+from tests.sim.invariants import SeesCredit, Sight, check_all
 from tests.sim.kernel import Host
 from tests.sim.network import Link, Network
 from tests.sim.plans import NATURAL_S, Plan, Transaction
@@ -82,7 +84,7 @@ class Run:
         self.client_died = False
         self._rng = Random(plan.seed)
         self._engines = engines
-        self._most_unread = len(plan.transactions) * plan.limits.stream_window_cap_bytes
+        self._sights: dict[ProxyClient | ProxyServer, Sight] = {}
         self._quiet_at = self.world.now + plan.quiet_at_s
         self._server_addresses: list[Address] = []
         self._add_server(SERVER)
@@ -99,23 +101,40 @@ class Run:
     def check(self) -> "Run":
         """Runs to the end. AssertionError where something that must hold does not."""
         limit_s = self.plan.quiet_at_s + NATURAL_S + SETTLE_S
-        over = self.world.run(limit_s, self._is_over)
+        over = self._run(limit_s, self._is_over)
         assert over, f"not over after {limit_s:.0f} s: {[str(one) for one in self.pending.values() if not one.over]}"
         self._check_outcomes()
-        empty = self.world.run(RETIRE_S, lambda: not self._left())
+        empty = self._run(RETIRE_S, lambda: not self._left())
         assert empty, f"{RETIRE_S:.0f} s after the last program's end: {self._left()}"
         self._check_at_rest()
         self._check_drain()
         return self
 
-    def _is_over(self) -> bool:
+    def _run(self, within_s: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """See `World.run`. At every step all invariants hold."""
+
+        def step() -> bool:
+            self._check_step()
+            return until()
+
+        return self.world.run(within_s, step)
+
+    def _check_step(self) -> None:
         for proxy in self._proxies:
             if proxy.faults:
                 raise proxy.faults[0]
-            unread = proxy.session.ledger.undelivered_bytes
-            assert 0 <= unread <= self._most_unread, (
-                f"{unread} bytes wait for sockets, more than the windows hold (F09)"
-            )
+            sight = self._sights.get(proxy) or self._sight(proxy)
+            if sight.turns != proxy.host.turns:  # Where nothing has run, nothing is new.
+                sight.turns = proxy.host.turns
+                check_all(sight)
+
+    def _sight(self, proxy: ProxyClient | ProxyServer) -> Sight:
+        engine = proxy.session._engine
+        counts = cast("SeesCredit", engine) if hasattr(engine, "credit_kept") else None
+        self._sights[proxy] = sight = Sight(proxy.session, self.plan.limits, counts)
+        return sight
+
+    def _is_over(self) -> bool:
         return self.world.now >= self._quiet_at and all(one.over for one in self.pending.values())
 
     # What is there.
@@ -312,9 +331,9 @@ class Run:
     def _check_drain(self) -> None:
         for proxy in self._proxies:
             proxy.drain()
-        drained = self.world.run(DRAIN_S, lambda: all(not proxy.session.connection_count for proxy in self._proxies))
+        drained = self._run(DRAIN_S, lambda: all(not proxy.session.connection_count for proxy in self._proxies))
         assert drained or self.plan.deadly, "a connection is left after the drain"
-        self.world.run(FORGET_S)
+        self._run(FORGET_S)
         for proxy in self._proxies:
             assert proxy.session.connection_count == 0
             assert proxy.session.get_timer() is None, f"a timer is left at {type(proxy).__name__}"

@@ -124,12 +124,12 @@ def test_f08_an_application_that_leaves_in_the_middle(play: Play) -> None:
 @pytest.mark.failure("F10")
 @pytest.mark.parametrize("download", [True, False])
 def test_f09_f10_who_does_not_read_is_not_sent_much(play: Play, download: bool) -> None:
-    reads_nothing = send(b"", finish=Finish.VANISH, patience_s=8.0)
+    reads_nothing = send(b"", finish=Finish.VANISH, patience_s=8.0, eager=True)
     sends = send(b"x" * 3_000_000)
     run = play(Transaction(reads_nothing, sends) if download else Transaction(sends, reads_nothing))
     sender = run[0].target if download else run[0].application
     # Four kernel buffers of up to 64,000 bytes, one read in each relay, one window, one send cap.
-    assert sender.written < 700_000
+    assert 50_000 < sender.written < 700_000
 
 
 @pytest.mark.failure("F13")

@@ -472,6 +472,26 @@ def test_a_full_pool_is_not_called_a_tunnel_that_is_down(make_pair: Callable[...
     assert pair.run(15, lambda: events.Replied(stream, Cause.LIMIT_REACHED) in pair.client.log)
 
 
+@pytest.mark.failure("F15")
+def test_a_connection_that_is_not_up_yet_has_no_more_streams_than_the_pool_wants(
+    make_pair: Callable[..., Pair],
+) -> None:
+    """What the server would hold for a stranger may be more than that."""
+    most = 4
+    pair = make_pair(SessionSettings(max_streams_per_connection=most))
+    session = client_session(pair)
+    opened = [session.open(TARGET, b"", pair.world.now) for _ in range(3 * most)]
+    seen = 0
+
+    def all_answered() -> bool:
+        nonlocal seen
+        seen = max([seen, *(len(connection.streams) for connection in session._connections.values())])
+        return all(events.Replied(stream, Cause.NONE) in pair.client.log for stream in opened)
+
+    assert pair.run(2, all_answered)
+    assert seen == most
+
+
 def test_a_full_pool_of_suspects_does_not_keep_their_replacement_out(make_pair: Callable[..., Pair]) -> None:
     pair = make_pair(SessionSettings(max_connections=1))
     pair.open()

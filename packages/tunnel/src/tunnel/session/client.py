@@ -181,7 +181,8 @@ class ClientSession(Session):
         self._timers.set(("reconnect", 0), self._now + delay_s)
 
     def _on_connected(self, connection: Connection) -> None:
-        connection.state, connection.max_streams = State.GREETING, _GREETING_STREAMS
+        connection.state = State.GREETING
+        connection.max_streams = min(self.settings.max_streams_per_connection, _GREETING_STREAMS)
         self._timers.set(("greeting", connection.number), self._now + self.settings.hello_timeout_s)
         if self._engine.open(connection.number) != port.CONTROL_STREAM:
             self._violation(connection, "the server allows no control stream")
