@@ -18,7 +18,6 @@ from tunnel.session.connection import Connection, State
 from tunnel.wire.messages import Direction
 
 ENDS = ("received", "forwarded", "confirmed", "abandoned")
-MADE = (State.CONNECTING, State.GREETING)
 
 
 class Broken(AssertionError):
@@ -113,7 +112,7 @@ def the_pool_is_bounded(sight: Sight) -> Iterator[str]:
     if len(sight.connections) > 2 * settings.max_connections + settings.max_addresses:
         yield f"{len(sight.connections)} connections"
     if len(sight.connections) > 1:
-        tried = [one.address for one in sight.connections.values() if one.state in MADE and not one.liveness.suspect]
+        tried = [one.address for one in sight.connections.values() if one.state is State.CONNECTING]
         if len(tried) != len(set(tried)):
             yield f"two connections at a time are made to one address of {tried}"
 

@@ -229,9 +229,8 @@ class Host:
         """All that came meanwhile happens now, in the order in which it came."""
         self._frozen = False
         backlog, self._backlog = self._backlog, []
-        self.turns += 1
         for action in backlog:
-            action()
+            self._run(action)
 
     def die(self) -> None:
         """The machine is gone: nothing of it runs any more, its TCP peers see a reset."""

@@ -5,9 +5,9 @@ Rules:
 - Safety is checked while it runs, where it could break: in the programs (bytes and ends), by the witnesses (DONE once,
   events in order), in the drivers (no exception), and at every step by the invariants (invariants.py).
 - Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
-  its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
-  left at either proxy, no socket is open, and the ledgers balance: each end that was received is confirmed or
-  abandoned, at each hop. Then both drain, and nothing is left at all.
+  its scripts take; where nothing could kill a connection the polite ones have got everything. Whatever has happened, a
+  last request is served then. After that no stream is left at either proxy, no socket is open, and the ledgers balance:
+  each end that was received is confirmed or abandoned, at each hop. Then both drain, and nothing is left at all.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from dataclasses import replace
 from random import Random
 from typing import cast
 
-from tests.sim.applications import Application, Program
+from tests.sim.applications import Application, Program, Script
 from tests.sim.engines import Engines
 from tests.sim.invariants import SeesCredit, Sight, check_all
 from tests.sim.kernel import Host
@@ -38,6 +38,9 @@ RETIRE_S = 20.0
 DRAIN_S = 10.0
 FORGET_S = 60.0
 """Until no timer is left: an idle timeout, where a close was lost."""
+LAST_S = 6.0
+"""F02 and a little: a connection that died unnoticed is suspect after 2.5 s, and its replacement may wait for 1 s."""
+LAST = Transaction(Script(b"are you there?"), Script(bytes(range(256)) * 80, write_bytes=4096, starts_after=14))
 ADDRESSES = {"client": CLIENT, "server": SERVER}
 OTHER_SERVER: Address = ("192.0.2.3", 4433)
 NEW_ADDRESSES: list[Address] = [("203.0.113.1", 1000 + count) for count in range(10)]
@@ -87,6 +90,7 @@ class Run:
         self._sights: dict[ProxyClient | ProxyServer, Sight] = {}
         self._quiet_at = self.world.now + plan.quiet_at_s
         self._server_addresses: list[Address] = []
+        self._killed_at = SERVER
         self._add_server(SERVER)
         self._add_client()
         self.pending = {
@@ -104,6 +108,7 @@ class Run:
         over = self._run(limit_s, self._is_over)
         assert over, f"not over after {limit_s:.0f} s: {[str(one) for one in self.pending.values() if not one.over]}"
         self._check_outcomes()
+        self._check_recovery()
         empty = self._run(RETIRE_S, lambda: not self._left())
         assert empty, f"{RETIRE_S:.0f} s after the last program's end: {self._left()}"
         self._check_at_rest()
@@ -230,7 +235,7 @@ class Run:
             self._at(plan.freeze.ends_s, self.servers[0].host.thaw)
         if plan.restart is not None:
             self._at(plan.restart.starts_s, self._kill_server)
-            self._at(plan.restart.ends_s, lambda: self._add_server(SERVER))
+            self._at(plan.restart.ends_s, lambda: self._add_server(self._killed_at))
         if plan.server_drains_s is not None:
             self._at(plan.server_drains_s, self._replace_server)
         if plan.client_drains_s is not None:
@@ -256,15 +261,19 @@ class Run:
         network.link = replace(network.link, mtu_bytes=to_bytes)
 
     def _kill_server(self) -> None:
-        self.servers.pop().host.die()
+        """The newest one's, if there are two."""
         self.server_receipts.pop()
+        killed = self.servers.pop().host
+        self._killed_at = killed.address
+        killed.die()
 
     def _kill_client(self) -> None:
         self.client_died = True
         self.client.host.die()
 
     def _replace_server(self) -> None:
-        self.servers[0].drain()
+        for server in self.servers:  # There is none while its machine is dead.
+            server.drain()
         self._add_server(OTHER_SERVER)
 
     # What must hold.
@@ -276,6 +285,16 @@ class Run:
             refused = self.plan.client_drains_s is not None and bool(one.application.reply)
             if one.plan.polite and not refused:
                 assert one.happy, f"let down for no reason: {one}"
+
+    def _check_recovery(self) -> None:
+        """All is well again: whoever asks now is served, whatever has happened before."""
+        self._run(self.plan.last_after_s)
+        if self.client_died or self.client.session._draining:
+            return
+        one = self.pending["last.test"] = self._pending("last.test", LAST)
+        self._start(one)()
+        assert self._run(LAST_S, lambda: one.over), f"not over after {LAST_S:.0f} s, and all is well: {one}"
+        assert one.happy, f"let down, and all is well: {one}"
 
     @property
     def _a_handshake_failed(self) -> bool:
@@ -309,7 +328,7 @@ class Run:
 
     def _check_balance(self) -> None:
         """Each clean end was received, forwarded and confirmed once, at both hops."""
-        count = len(self.plan.transactions)
+        count = len(self.pending)
         for direction in Direction:
             for event in ("received", "forwarded", "confirmed", "abandoned"):
                 expected = 0 if event == "abandoned" else count

@@ -134,6 +134,7 @@ MUTANTS: dict[str, tuple[type, str, Fault]] = {
     "leaving does not wait for streams": (Session, "_begin_leaving", closes_with_streams),
     "replays are forgotten": (ClientSession, "_can_replay", never),
     "a late GOAWAY is not expected": (ClientSession, "_retry", tries_the_same_connection),
+    "one dead connection says nothing of the others": (ClientSession, "_doubt_instance", nothing),
     "silence is never noticed": (Liveness, "check", all_is_well),
 }
 
