@@ -78,6 +78,14 @@ def test_doubt_that_is_not_answered_is_suspicion() -> None:
     assert run(liveness, START_S, START_S + 3) == [(0.0, Verdict.PROBE), (1.5, Verdict.SUSPECT)]
 
 
+def test_doubt_gives_a_probe_that_is_out_no_more_time() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.pending(True, START_S)
+    assert liveness.check(START_S, START_S + 1) is Verdict.PROBE
+    liveness.doubt()
+    assert liveness.check(START_S, START_S + 1 + SETTINGS.suspect_after_s) is Verdict.SUSPECT
+
+
 def test_doubt_outlives_a_pause_of_our_own() -> None:
     """Its probe is sent again: the silence since the first one proves nothing."""
     liveness = Liveness(SETTINGS, START_S)

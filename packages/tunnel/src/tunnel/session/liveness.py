@@ -43,11 +43,10 @@ class Liveness:
         return not (self.suspect or self.doubted)
 
     def doubt(self) -> bool:
-        """Others to the same server are no good. True where that is news: then `check` asks for a probe."""
+        """Others to the same server are no good. True where that is news; `check` asks for a probe, if none is out."""
         if not self.trusted:
             return False
         self.doubted = True
-        self._unanswered_since = None
         return True
 
     def silence_s(self, last_received_at: float, now: float) -> float:
