@@ -207,6 +207,8 @@ class Host:
 
     def __init__(self, world: World, rng: Random, address: Address) -> None:
         self.address = address
+        self.turns = 0
+        """How often something has run here."""
         self._world = world
         self._rng = rng
         self._dead = False
@@ -228,7 +230,7 @@ class Host:
         self._frozen = False
         backlog, self._backlog = self._backlog, []
         for action in backlog:
-            action()
+            self._run(action)
 
     def die(self) -> None:
         """The machine is gone: nothing of it runs any more, its TCP peers see a reset."""
@@ -323,6 +325,7 @@ class Host:
         if self._frozen:
             self._backlog.append(action)
         else:
+            self.turns += 1
             action()
 
     def _look(self, descriptor: int) -> None:

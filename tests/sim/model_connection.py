@@ -9,6 +9,7 @@ Rules:
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
@@ -500,6 +501,12 @@ class Connection:
         )
 
     # Credit.
+
+    def credit_kept(self, is_alive: Callable[[int], bool]) -> int:
+        """Bytes that came, were not credited, and are not kept for a stream that is alive."""
+        held = ((number, one.receiving.highest - one.receiving.consumed) for number, one in self._streams.items())
+        rightly = sum(count for number, count in held if count and (number == CONTROL_STREAM or is_alive(number)))
+        return self._received_bytes - self._credited_bytes - rightly
 
     def _full_window(self) -> int:
         return self._limits.max_streams * self._limits.stream_window_floor_bytes + self._limits.control_window_bytes

@@ -7,6 +7,7 @@ Rules:
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
@@ -154,6 +155,11 @@ class ModelEngine:
 
     def packets(self) -> Packets:
         return replace(self._packets)
+
+    def credit_kept(self, connection: int, is_alive: Callable[[int], bool]) -> int:
+        """See `Connection.credit_kept`."""
+        found = self._connections.get(connection)
+        return 0 if found is None or found.state is not State.OPEN else found.credit_kept(is_alive)
 
     # Routing.
 

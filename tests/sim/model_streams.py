@@ -95,7 +95,8 @@ class SendHalf:
 
     @property
     def buffered_bytes(self) -> int:
-        return len(self._buffer) - sum(stop - start for start, stop in self._acked.items)
+        acked = self._acked.items
+        return len(self._buffer) - sum(stop - start for start, stop in acked) if acked else len(self._buffer)
 
     @property
     def has_work(self) -> bool:

@@ -99,6 +99,8 @@ class Plan:
     client_dies_s: float | None = None
     client_restart: Span | None = None
     """The client's machine dies, and after that time another has its address."""
+    last_after_s: float = 0.0
+    """How long all rests before the last request, which finds everything well again."""
 
     @property
     def deadly(self) -> bool:
@@ -108,7 +110,15 @@ class Plan:
         # nothing else can wake them: the peer does not know the new address, or long datagrams do not arrive.
         another_path_behind_a_hole = self.hole is not None and bool(self.mtu_changes or self.rebinds_s)
         deaths = (self.restart, self.client_dies_s, self.client_restart)
-        return any(death is not None for death in deaths) or hole_s > SURVIVABLE_S or another_path_behind_a_hole
+        silent_s = max(hole_s, self._hole_with_freeze_s)
+        return any(death is not None for death in deaths) or silent_s > SURVIVABLE_S or another_path_behind_a_hole
+
+    @property
+    def _hole_with_freeze_s(self) -> float:
+        """One may begin before the other ends: to the peer that is one silence."""
+        if self.hole is None or self.freeze is None:
+            return 0.0
+        return max(self.hole.ends_s, self.freeze.ends_s) - min(self.hole.starts_s, self.freeze.starts_s)
 
     @property
     def quiet_at_s(self) -> float:
@@ -123,8 +133,24 @@ class Plan:
 def random_plan(seed: int, transactions: int) -> Plan:
     """The plan of a seed, with up to so many transactions."""
     rng = Random(seed)
-    if rng.random() < 0.2:
-        return hasty_plan(seed, transactions, rng)
+    kind = rng.random()
+    if kind < 0.04:
+        return idle_plan(seed, transactions, rng)
+    plan = hasty_plan(seed, transactions, rng) if kind < 0.24 else troubled_plan(seed, transactions, rng)
+    plan = with_a_small_pool(plan, rng) if rng.random() < 0.25 else plan
+    return replace(plan, last_after_s=rng.choice([0, 0, 3, 12]))
+
+
+def idle_plan(seed: int, transactions: int, rng: Random) -> Plan:
+    """Several connections with nothing on them any more: who notices that their server is not there?"""
+    brief = Transaction(Script(b"ping"), Script(b"pong", starts_after=4), dial_s=0.3)
+    plan = Plan(seed, (brief,) * transactions, link=random_link(rng), faults=random_faults(rng), heals_s=1.0)
+    killed = Span(rng.uniform(1.5, 8), rng.choice([0.01, 0.1, 1.0]))
+    return with_a_small_pool(replace(plan, restart=killed), rng)
+
+
+def troubled_plan(seed: int, transactions: int, rng: Random) -> Plan:
+    """Programs of all kinds, and something goes wrong around them."""
     plan = Plan(
         seed,
         tuple(random_transaction(rng) for _ in range(rng.randint(1, transactions))),
@@ -133,6 +159,7 @@ def random_plan(seed: int, transactions: int) -> Plan:
         heals_s=rng.uniform(1, 6),
     )
     plan = with_a_fault(plan, rng)
+    plan = with_a_fault(plan, rng) if rng.random() < 0.25 else plan
     return with_a_detour(plan, rng) if rng.random() < 0.2 else plan
 
 
@@ -163,6 +190,11 @@ def with_a_fault(plan: Plan, rng: Random) -> Plan:
             return with_changes_of_mtu(plan, rng)
         case _:
             return plan
+
+
+def with_a_small_pool(plan: Plan, rng: Random) -> Plan:
+    """Few streams on a connection, so that there are several connections; there is room for everybody."""
+    return replace(plan, settings=replace(plan.settings, max_streams_per_connection=rng.randint(1, 4)))
 
 
 def with_a_detour(plan: Plan, rng: Random) -> Plan:

@@ -3,19 +3,21 @@
 Rules:
 - The plan decides everything: the same plan on the same code gives the same run.
 - Safety is checked while it runs, where it could break: in the programs (bytes and ends), by the witnesses (DONE once,
-  events in order), in the drivers (no exception), in the ledgers (no more unread bytes than windows).
+  events in order), in the drivers (no exception), and at every step by the invariants (invariants.py).
 - Liveness is checked at the end. Once faults have healed every transaction is over within `SETTLE_S` of the time that
-  its scripts take; where nothing could kill a connection the polite ones have got everything. After that no stream is
-  left at either proxy, no socket is open, and the ledgers balance: each end that was received is confirmed or
-  abandoned, at each hop. Then both drain, and nothing is left at all.
+  its scripts take; where nothing could kill a connection the polite ones have got everything. Whatever has happened, a
+  last request is served then. After that no stream is left at either proxy, no socket is open, and the ledgers balance:
+  each end that was received is confirmed or abandoned, at each hop. Then both drain, and nothing is left at all.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
+from typing import cast
 
-from tests.sim.applications import Application, Program
+from tests.sim.applications import Application, Program, Script
 from tests.sim.engines import Engines
+from tests.sim.invariants import SeesCredit, Sight, check_all
 from tests.sim.kernel import Host
 from tests.sim.network import Link, Network
 from tests.sim.plans import NATURAL_S, Plan, Transaction
@@ -36,6 +38,11 @@ RETIRE_S = 20.0
 DRAIN_S = 10.0
 FORGET_S = 60.0
 """Until no timer is left: an idle timeout, where a close was lost."""
+LAST_S = 6.0
+"""F02 and a little: a connection that died unnoticed is suspect after 2.5 s, and its replacement may wait for 1 s."""
+RESCUE_S = 4.0
+"""More, where ends are lost (F23): END comes after 1 s, and is believed after 2 s."""
+LAST = Transaction(Script(b"are you there?"), Script(bytes(range(256)) * 80, write_bytes=4096, starts_after=14))
 ADDRESSES = {"client": CLIENT, "server": SERVER}
 OTHER_SERVER: Address = ("192.0.2.3", 4433)
 NEW_ADDRESSES: list[Address] = [("203.0.113.1", 1000 + count) for count in range(10)]
@@ -82,9 +89,10 @@ class Run:
         self.client_died = False
         self._rng = Random(plan.seed)
         self._engines = engines
-        self._most_unread = len(plan.transactions) * plan.limits.stream_window_cap_bytes
+        self._sights: dict[ProxyClient | ProxyServer, Sight] = {}
         self._quiet_at = self.world.now + plan.quiet_at_s
         self._server_addresses: list[Address] = []
+        self._killed_at = SERVER
         self._add_server(SERVER)
         self._add_client()
         self.pending = {
@@ -99,23 +107,41 @@ class Run:
     def check(self) -> "Run":
         """Runs to the end. AssertionError where something that must hold does not."""
         limit_s = self.plan.quiet_at_s + NATURAL_S + SETTLE_S
-        over = self.world.run(limit_s, self._is_over)
+        over = self._run(limit_s, self._is_over)
         assert over, f"not over after {limit_s:.0f} s: {[str(one) for one in self.pending.values() if not one.over]}"
         self._check_outcomes()
-        empty = self.world.run(RETIRE_S, lambda: not self._left())
+        self._check_recovery()
+        empty = self._run(RETIRE_S, lambda: not self._left())
         assert empty, f"{RETIRE_S:.0f} s after the last program's end: {self._left()}"
         self._check_at_rest()
         self._check_drain()
         return self
 
-    def _is_over(self) -> bool:
+    def _run(self, within_s: float, until: Callable[[], bool] = lambda: False) -> bool:
+        """See `World.run`. At every step all invariants hold."""
+
+        def step() -> bool:
+            self._check_step()
+            return until()
+
+        return self.world.run(within_s, step)
+
+    def _check_step(self) -> None:
         for proxy in self._proxies:
             if proxy.faults:
                 raise proxy.faults[0]
-            unread = proxy.session.ledger.undelivered_bytes
-            assert 0 <= unread <= self._most_unread, (
-                f"{unread} bytes wait for sockets, more than the windows hold (F09)"
-            )
+            sight = self._sights.get(proxy) or self._sight(proxy)
+            if sight.turns != proxy.host.turns:  # Where nothing has run, nothing is new.
+                sight.turns = proxy.host.turns
+                check_all(sight)
+
+    def _sight(self, proxy: ProxyClient | ProxyServer) -> Sight:
+        engine = proxy.session._engine
+        counts = cast("SeesCredit", engine) if hasattr(engine, "credit_kept") else None
+        self._sights[proxy] = sight = Sight(proxy.session, self.plan.limits, counts)
+        return sight
+
+    def _is_over(self) -> bool:
         return self.world.now >= self._quiet_at and all(one.over for one in self.pending.values())
 
     # What is there.
@@ -211,7 +237,7 @@ class Run:
             self._at(plan.freeze.ends_s, self.servers[0].host.thaw)
         if plan.restart is not None:
             self._at(plan.restart.starts_s, self._kill_server)
-            self._at(plan.restart.ends_s, lambda: self._add_server(SERVER))
+            self._at(plan.restart.ends_s, lambda: self._add_server(self._killed_at))
         if plan.server_drains_s is not None:
             self._at(plan.server_drains_s, self._replace_server)
         if plan.client_drains_s is not None:
@@ -237,15 +263,19 @@ class Run:
         network.link = replace(network.link, mtu_bytes=to_bytes)
 
     def _kill_server(self) -> None:
-        self.servers.pop().host.die()
+        """The newest one's, if there are two."""
         self.server_receipts.pop()
+        killed = self.servers.pop().host
+        self._killed_at = killed.address
+        killed.die()
 
     def _kill_client(self) -> None:
         self.client_died = True
         self.client.host.die()
 
     def _replace_server(self) -> None:
-        self.servers[0].drain()
+        for server in self.servers:  # There is none while its machine is dead.
+            server.drain()
         self._add_server(OTHER_SERVER)
 
     # What must hold.
@@ -257,6 +287,17 @@ class Run:
             refused = self.plan.client_drains_s is not None and bool(one.application.reply)
             if one.plan.polite and not refused:
                 assert one.happy, f"let down for no reason: {one}"
+
+    def _check_recovery(self) -> None:
+        """All is well again: whoever asks now is served, whatever has happened before."""
+        self._run(self.plan.last_after_s)
+        if self.client_died or self.client.session._draining:
+            return
+        bound_s = LAST_S + (RESCUE_S if self.plan.faults.lose_bare_fin else 0)
+        one = self.pending["last.test"] = self._pending("last.test", LAST)
+        self._start(one)()
+        assert self._run(bound_s, lambda: one.over), f"not over after {bound_s:.0f} s, and all is well: {one}"
+        assert one.happy, f"let down, and all is well: {one}"
 
     @property
     def _a_handshake_failed(self) -> bool:
@@ -290,7 +331,7 @@ class Run:
 
     def _check_balance(self) -> None:
         """Each clean end was received, forwarded and confirmed once, at both hops."""
-        count = len(self.plan.transactions)
+        count = len(self.pending)
         for direction in Direction:
             for event in ("received", "forwarded", "confirmed", "abandoned"):
                 expected = 0 if event == "abandoned" else count
@@ -312,9 +353,9 @@ class Run:
     def _check_drain(self) -> None:
         for proxy in self._proxies:
             proxy.drain()
-        drained = self.world.run(DRAIN_S, lambda: all(not proxy.session.connection_count for proxy in self._proxies))
+        drained = self._run(DRAIN_S, lambda: all(not proxy.session.connection_count for proxy in self._proxies))
         assert drained or self.plan.deadly, "a connection is left after the drain"
-        self.world.run(FORGET_S)
+        self._run(FORGET_S)
         for proxy in self._proxies:
             assert proxy.session.connection_count == 0
             assert proxy.session.get_timer() is None, f"a timer is left at {type(proxy).__name__}"

@@ -28,7 +28,6 @@ from tunnel.net.relay import Relay
 from tunnel.net.tcp import TcpSocket
 from tunnel.net.udp import UdpEndpoint
 from tunnel.session import events
-from tunnel.session.base import Session
 from tunnel.session.client import ClientSession
 from tunnel.session.server import ServerSession
 from tunnel.session.settings import SessionSettings
@@ -54,9 +53,12 @@ class VirtualDriver(Driver):
 class Proxy:
     """What both have in common."""
 
-    def __init__(self, world: World, host: Host, session: Session) -> None:
+    session: ClientSession | ServerSession
+
+    def __init__(self, world: World, host: Host, session: ClientSession | ServerSession) -> None:
         self.world = world
         self.host = host
+        self.session = session
         self.connection_events: list[ConnectionEvent] = []
         self.faults: list[Exception] = []
         self.loop = cast(asyncio.AbstractEventLoop, host)
@@ -74,6 +76,14 @@ class Proxy:
         host.listen(self.driver.on_batch)
         self.driver.start(cast(UdpEndpoint, host))
 
+    def drain(self) -> None:
+        """As a signal does it: not before the machine's next turn."""
+        self.host.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        self.session.drain(self.world.now)
+        self.driver.wake()
+
     def on_dial(self, event: events.Dial) -> None:
         raise AssertionError(f"a client was asked to dial {event.target}")
 
@@ -87,6 +97,8 @@ class Proxy:
 class ProxyClient(Proxy):
     """Takes applications' connections. `resolve` gives the server's addresses, none where it has none."""
 
+    session: ClientSession
+
     def __init__(
         self,
         world: World,
@@ -96,10 +108,10 @@ class ProxyClient(Proxy):
         rng: Random,
         resolve: Callable[[], Sequence[Address]],
     ) -> None:
-        self.session = ClientSession(engine, settings, token=TOKEN, rng=rng, now=world.now)
+        session = ClientSession(engine, settings, token=TOKEN, rng=rng, now=world.now)
         self._resolve = resolve
         self.connections = 0
-        super().__init__(world, host, self.session)
+        super().__init__(world, host, session)
 
     def accept(self, sock: VirtualSocket) -> None:
         """A connection from an application."""
@@ -115,10 +127,6 @@ class ProxyClient(Proxy):
             observer=self,
             clock=self.host.time,
         )
-
-    def drain(self) -> None:
-        self.session.drain(self.world.now)
-        self.driver.wake()
 
     def handshake_over(
         self, peer: str, cause: Cause, detail: str, target: Target | None, seconds: float, *, answered: bool
@@ -150,10 +158,12 @@ Dial = Callable[[str], tuple[float, Cause, Program | None]]
 class ProxyServer(Proxy):
     """Dials programs. `dial` is asked once for each request."""
 
+    session: ServerSession
+
     def __init__(
         self, world: World, host: Host, engine: Engine, settings: SessionSettings, rng: Random, dial: Dial
     ) -> None:
-        self.session = ServerSession(
+        session = ServerSession(
             engine,
             {sha256(TOKEN).digest(): "sim"}.get,
             settings,
@@ -164,11 +174,7 @@ class ProxyServer(Proxy):
         self._dial = dial
         self._rng = rng
         self._dialling: dict[int, Any] = {}
-        super().__init__(world, host, self.session)
-
-    def drain(self) -> None:
-        self.session.drain(self.world.now)
-        self.driver.wake()
+        super().__init__(world, host, session)
 
     def on_dial(self, event: events.Dial) -> None:
         seconds, cause, program = self._dial(event.target.host)

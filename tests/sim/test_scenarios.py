@@ -124,12 +124,12 @@ def test_f08_an_application_that_leaves_in_the_middle(play: Play) -> None:
 @pytest.mark.failure("F10")
 @pytest.mark.parametrize("download", [True, False])
 def test_f09_f10_who_does_not_read_is_not_sent_much(play: Play, download: bool) -> None:
-    reads_nothing = send(b"", finish=Finish.VANISH, patience_s=8.0)
+    reads_nothing = send(b"", finish=Finish.VANISH, patience_s=8.0, eager=True)
     sends = send(b"x" * 3_000_000)
     run = play(Transaction(reads_nothing, sends) if download else Transaction(sends, reads_nothing))
     sender = run[0].target if download else run[0].application
     # Four kernel buffers of up to 64,000 bytes, one read in each relay, one window, one send cap.
-    assert sender.written < 700_000
+    assert 50_000 < sender.written < 700_000
 
 
 @pytest.mark.failure("F13")
@@ -165,6 +165,18 @@ def test_f02_f06_f18_a_server_that_is_killed(play: Play, away_s: float, bound_s:
     assert run[0].application.broken
     assert run.seconds(run[0].application.over_at) < (back_s + bound_s if bound_s > 0 else killed_s - bound_s)
     assert run[1].happy
+
+
+@pytest.mark.failure("F02")
+@pytest.mark.failure("F18")
+def test_f02_f18_a_request_does_not_go_from_one_dead_connection_to_the_next(play: Play) -> None:
+    """Nothing is on them when their server is killed, so that nobody has noticed."""
+    brief = Transaction(REQUEST, send(b"x", starts_after=1), dial_s=0.3)
+    later = Transaction(REQUEST, send(BODY), starts_s=2.5)
+    settings = replace(SETTINGS, max_streams_per_connection=2)
+    run = play(*[brief] * 6, later, settings=settings, restart=Span(2.0, 0.2))
+    assert run[6].happy
+    assert run.seconds(run[6].application.over_at) < 2.5 + 5
 
 
 @pytest.mark.failure("F19")
@@ -236,7 +248,7 @@ def test_f23_ends_that_the_library_loses_are_rescued(pairing: str, server_tls: S
     with seeded(Random(1)):
         run = Run(plan, faulty).check()
     assert all(one.happy for one in run.pending.values())
-    assert run.client.session.ledger.ends[Direction.TARGET_TO_CLIENT, "rescued"] == 3
+    assert run.client.session.ledger.ends[Direction.TARGET_TO_CLIENT, "rescued"] == len(run.pending)
 
 
 @pytest.mark.failure("F12")

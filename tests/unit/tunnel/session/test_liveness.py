@@ -60,6 +60,42 @@ def test_answer_clears_suspicion() -> None:
     assert liveness.check(START_S + 3, START_S + 3.5) is Verdict.FINE
 
 
+def test_doubt_probes_at_once_and_an_answer_clears_it() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    assert liveness.doubt()
+    assert not liveness.trusted
+    assert not liveness.doubt(), "what is doubted already is not probed again and again"
+    assert liveness.check(START_S, START_S + 0.1) is Verdict.PROBE
+    assert liveness.next_check(START_S, START_S + 0.1) == START_S + 0.1 + SETTINGS.suspect_after_s
+    liveness.answered()
+    assert liveness.trusted
+    assert liveness.check(START_S + 0.2, START_S + 0.3) is Verdict.FINE
+
+
+def test_doubt_that_is_not_answered_is_suspicion() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.doubt()
+    assert run(liveness, START_S, START_S + 3) == [(0.0, Verdict.PROBE), (1.5, Verdict.SUSPECT)]
+
+
+def test_doubt_gives_a_probe_that_is_out_no_more_time() -> None:
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.pending(True, START_S)
+    assert liveness.check(START_S, START_S + 1) is Verdict.PROBE
+    liveness.doubt()
+    assert liveness.check(START_S, START_S + 1 + SETTINGS.suspect_after_s) is Verdict.SUSPECT
+
+
+def test_doubt_outlives_a_pause_of_our_own() -> None:
+    """Its probe is sent again: the silence since the first one proves nothing."""
+    liveness = Liveness(SETTINGS, START_S)
+    liveness.doubt()
+    liveness.check(START_S, START_S)
+    liveness.measure_anew(START_S + 30)
+    assert liveness.check(START_S, START_S + 30) is Verdict.PROBE
+    assert not liveness.trusted
+
+
 def test_having_stood_still_proves_nothing() -> None:
     liveness = Liveness(SETTINGS, START_S)
     liveness.pending(True, START_S)

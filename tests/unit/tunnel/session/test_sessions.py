@@ -472,6 +472,80 @@ def test_a_full_pool_is_not_called_a_tunnel_that_is_down(make_pair: Callable[...
     assert pair.run(15, lambda: events.Replied(stream, Cause.LIMIT_REACHED) in pair.client.log)
 
 
+def with_idle_connections(make_pair: Callable[..., Pair], count: int) -> Pair:
+    """So many to one server, and nothing on them."""
+    pair = make_pair(SessionSettings(max_streams_per_connection=1))
+    client = client_session(pair)
+    opened = [pair.open() for _ in range(count)]
+    for stream, far in opened:
+        client.finish(stream, pair.world.now)
+        pair.server.session.finish(far, pair.world.now)
+    assert pair.run(2, lambda: quiet(pair))
+    assert client.connection_count == count
+    return pair
+
+
+@pytest.mark.failure("F02")
+@pytest.mark.failure("F18")
+@pytest.mark.parametrize("idle", [2, 3])
+def test_f02_f18_idle_connections_to_a_killed_server_keep_no_replacement_out(
+    make_pair: Callable[..., Pair], idle: int
+) -> None:
+    """Nobody waits on them, so that nobody has noticed; a request does not go from one to the next."""
+    pair = with_idle_connections(make_pair, idle)
+    pair.restart_server()
+    stream = client_session(pair).open(TARGET, b"", pair.world.now)
+    assert pair.run(RESTART_BOUND_S, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+    assert pair.run(RESTART_BOUND_S, lambda: client_session(pair).connection_count == 1), "the dead ones are gone"
+
+
+@pytest.mark.failure("F18")
+def test_f18_a_request_that_lost_its_connection_goes_to_a_fresh_one(make_pair: Callable[..., Pair]) -> None:
+    """The others to that server look well, and are as dead."""
+    pair = with_idle_connections(make_pair, 2)
+    client = client_session(pair)
+    stream = client.open(TARGET, b"", pair.world.now)
+    first = client._connection_of(client._streams[stream])
+    assert first is not None
+    pair.restart_server()
+    client._lose(first, Cause.TRANSPORT_ERROR, "a stateless reset")
+    assert client._connection_of(client._streams[stream]) is None
+    assert pair.run(1, lambda: events.Replied(stream, Cause.NONE) in pair.client.log)
+
+
+@pytest.mark.failure("F18")
+def test_f18_a_doubted_connection_that_answers_is_used_again(make_pair: Callable[..., Pair]) -> None:
+    pair = with_idle_connections(make_pair, 2)
+    client = client_session(pair)
+    one, other = client._connections.values()
+    client._doubt(one)
+    client._doubt(other)
+    assert not one.takes_streams
+    assert pair.run(0.2, lambda: one.liveness.trusted and other.liveness.trusted)
+    stream = client.open(TARGET, b"", pair.world.now)
+    assert client._connection_of(client._streams[stream]) is one
+
+
+@pytest.mark.failure("F15")
+def test_a_connection_that_is_not_up_yet_has_no_more_streams_than_the_pool_wants(
+    make_pair: Callable[..., Pair],
+) -> None:
+    """What the server would hold for a stranger may be more than that."""
+    most = 4
+    pair = make_pair(SessionSettings(max_streams_per_connection=most))
+    session = client_session(pair)
+    opened = [session.open(TARGET, b"", pair.world.now) for _ in range(3 * most)]
+    seen = 0
+
+    def all_answered() -> bool:
+        nonlocal seen
+        seen = max([seen, *(len(connection.streams) for connection in session._connections.values())])
+        return all(events.Replied(stream, Cause.NONE) in pair.client.log for stream in opened)
+
+    assert pair.run(2, all_answered)
+    assert seen == most
+
+
 def test_a_full_pool_of_suspects_does_not_keep_their_replacement_out(make_pair: Callable[..., Pair]) -> None:
     pair = make_pair(SessionSettings(max_connections=1))
     pair.open()

@@ -340,9 +340,9 @@ class Session(ABC):
                 self._on_streams_available(connection)
             case port.PingAnswered():
                 self.ledger.pings_answered += 1
-                was_suspect = connection.liveness.suspect
+                was_trusted = connection.liveness.trusted
                 connection.liveness.answered()
-                if was_suspect:
+                if not was_trusted:
                     self._on_streams_available(connection)
             case port.Closed(cause, by_peer=by_peer):
                 self._lose(connection, cause, _words(event), by_peer)

@@ -9,6 +9,8 @@ Rules:
   silent after `next_address_s`, and the first WELCOME wins. Where a server drains, refused or fell silent comes last.
 - A connection that is suspect, leaving or full gets no new streams (F18). A suspect one whose replacement finds the
   server restarted is lost at once (F02).
+- Where one is suspect or lost, the others to the same instance are doubted: each is probed, and gets no new streams and
+  keeps no replacement out before it has answered. A request goes from no dead connection to the next one.
 - A stream that a draining server did not process is replayed, once, with the bytes sent so far (at most `early_bytes`).
   So is one without a REPLY whose connection was lost, if its application has said nothing on it.
 """
@@ -131,10 +133,10 @@ class ClientSession(Session):
         healthy = [
             connection
             for connection in self._connections.values()
-            if connection.state in (State.GREETING, State.UP) and not connection.liveness.suspect
+            if connection.state in (State.GREETING, State.UP) and connection.liveness.trusted
         ]
         making = bool(self._fresh())
-        # Those that are suspect or leaving must not keep their replacement out; they are bounded all the same.
+        # Those that are suspect, doubted or leaving must not keep their replacement out; they are bounded all the same.
         usable = len(healthy) + making
         most = self.settings.max_connections
         crowded = usable >= most or len(self._connections) >= 2 * most
@@ -181,7 +183,8 @@ class ClientSession(Session):
         self._timers.set(("reconnect", 0), self._now + delay_s)
 
     def _on_connected(self, connection: Connection) -> None:
-        connection.state, connection.max_streams = State.GREETING, _GREETING_STREAMS
+        connection.state = State.GREETING
+        connection.max_streams = min(self.settings.max_streams_per_connection, _GREETING_STREAMS)
         self._timers.set(("greeting", connection.number), self._now + self.settings.hello_timeout_s)
         if self._engine.open(connection.number) != port.CONTROL_STREAM:
             self._violation(connection, "the server allows no control stream")
@@ -222,6 +225,7 @@ class ClientSession(Session):
     def _on_suspect(self, connection: Connection) -> None:
         self._shun(connection)
         self._try_next_if_silent()
+        self._doubt_instance(connection)
         for other in list(self._connections.values()):
             self._compare_instances(suspect=connection, newer=other)
         self._ensure_connection()
@@ -238,9 +242,20 @@ class ClientSession(Session):
             self._kill(suspect, Cause.PEER_RESTARTED, Cause.PEER_RESTARTED.summary)
         # Where a server drains, another instance is what is expected there too.
 
+    def _doubt_instance(self, of: Connection) -> None:
+        """What became of one may have become of all to its server; where nobody waits for anything, nobody notices."""
+        for other in list(self._connections.values()):
+            if other is not of and other.state is State.UP and of.was_up and other.instance_id == of.instance_id:
+                self._doubt(other)
+
+    def _doubt(self, connection: Connection) -> None:
+        if connection.liveness.doubt():
+            self._check_liveness(connection)
+
     def _on_down(self, connection: Connection, cause: Cause) -> None:
         if cause is not Cause.NONE:
             self._shun(connection)
+            self._doubt_instance(connection)
         if connection.was_up and self._now - connection.started_at >= self.settings.reconnect_cap_s:
             self._failures = 0
         elif not connection.was_up and (self._untried or self._fresh()):  # The try is not over.
@@ -280,7 +295,7 @@ class ClientSession(Session):
 
     def _close_spare(self, connection: Connection) -> None:
         others = (other for other in self._connections.values() if other is not connection)
-        if not connection.streams and any(other.state is State.UP and not other.liveness.suspect for other in others):
+        if not connection.streams and any(other.state is State.UP and other.liveness.trusted for other in others):
             self._begin_leaving(connection)
 
     # Requests.

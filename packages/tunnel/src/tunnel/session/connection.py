@@ -4,7 +4,7 @@
                 (the server has no CONNECTING; its GREETING waits for HELLO)
 
 Rules:
-- New streams: on GREETING (bounded) and UP, unless the connection is suspect.
+- New streams: on GREETING (bounded) and UP, unless the connection is suspect or doubted.
 - CLOSING has sent PING and waits for PONG: then the peer has processed every DONE, and nothing can be lost (F01).
 """
 
@@ -91,7 +91,7 @@ class Connection:
     def takes_streams(self) -> bool:
         return (
             self.state in (State.GREETING, State.UP)
-            and not self.liveness.suspect
+            and self.liveness.trusted
             and not self.full
             and len(self.streams) < self.max_streams
         )
