@@ -179,6 +179,17 @@ def test_f02_f18_a_request_does_not_go_from_one_dead_connection_to_the_next(play
     assert run.seconds(run[6].application.over_at) < 2.5 + 5
 
 
+@pytest.mark.failure("F18")
+def test_f18_a_request_that_cannot_be_made_again_waits_for_a_connection_that_lives(play: Play) -> None:
+    """It brings bytes with it, so that it has one chance: the killed server's connection, suspect by then, is none."""
+    slow = Script(b"GET", read_bytes=2_000, read_pause_s=0.02)
+    eager = Transaction(Script(b"GET / HTTP/1.1\r\n\r\n", eager=True), send(BODY), starts_s=5.0)
+    run = play(Transaction(slow, send(BODY * 3)), eager, restart=Span(1.0, 6.0))
+    assert run[0].application.broken
+    assert run[1].happy
+    assert run[1].dials == 1
+
+
 @pytest.mark.failure("F19")
 def test_f19_a_client_that_vanishes(play: Play) -> None:
     """Nothing says that it is gone: its targets are let go all the same."""
