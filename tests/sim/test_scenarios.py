@@ -11,7 +11,7 @@ from tests.sim.engines import PAIRINGS, engines_of, seeded
 from tests.sim.kernel import VirtualSocket
 from tests.sim.network import Link
 from tests.sim.plans import LIMITS, SETTINGS, SURVIVABLE_S, MtuChange, Plan, Span, Transaction
-from tests.sim.run import Run
+from tests.sim.run import OTHER_SERVER, Run
 
 from tunnel.engine.port import Engine
 from tunnel.engine.settings import ServerTls
@@ -301,6 +301,22 @@ def test_f25_attempts_to_reconnect_do_not_pile_up(play: Play) -> None:
     assert 5 <= attempts <= 4 + away_s / LIMITS.handshake_timeout_s
     assert ups == 2
     assert run[len(asking)].happy
+
+
+@pytest.mark.failure("F25")
+def test_f25_a_server_that_refuses_at_once_is_not_asked_without_pause(pairing: str, server_tls: ServerTls) -> None:
+    """It drains for 20 s and nobody is in its place: each attempt is over in a round trip, and the next one waits."""
+    drains_s, back_s = 1.0, 21.0
+    plan = Plan(1, (Transaction(REQUEST, send(BODY)), Transaction(REQUEST, send(BODY), starts_s=back_s + 2)))
+    with seeded(Random(1)):
+        run = Run(plan, engines_of(pairing, server_tls, plan.faults))
+        run.world.after(drains_s, run.servers[0].drain)
+        run.world.after(back_s, lambda: run._add_server(OTHER_SERVER))
+        run.check()
+    attempts = sum(isinstance(event, events.ConnectWanted) for event in run.client.connection_events)
+    assert 20 <= attempts <= 3 * (back_s - drains_s) / (SETTINGS.reconnect_cap_s / 2)
+    assert run[0].happy
+    assert run[1].happy
 
 
 @pytest.mark.failure("F28")
