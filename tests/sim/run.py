@@ -43,7 +43,7 @@ LAST_S = 6.0
 RESCUE_S = 4.0
 """More, where ends are lost (F23): END comes after 1 s, and is believed after 2 s."""
 NARROWER_S = 10.0
-"""More, where the path has become another one: a library takes some probes, seconds apart, to see that it is narrower."""
+"""More, where the path changes: a library takes some probes, seconds apart, to see that it is narrower."""
 LAST = Transaction(Script(b"are you there?"), Script(bytes(range(256)) * 80, write_bytes=4096, starts_after=14))
 ADDRESSES = {"client": CLIENT, "server": SERVER}
 OTHER_SERVER: Address = ("192.0.2.3", 4433)
