@@ -42,6 +42,8 @@ LAST_S = 6.0
 """F02 and a little: a connection that died unnoticed is suspect after 2.5 s, and its replacement may wait for 1 s."""
 RESCUE_S = 4.0
 """More, where ends are lost (F23): END comes after 1 s, and is believed after 2 s."""
+NARROWER_S = 10.0
+"""More, where the path changes: a library takes some probes, seconds apart, to see that it is narrower."""
 LAST = Transaction(Script(b"are you there?"), Script(bytes(range(256)) * 80, write_bytes=4096, starts_after=14))
 ADDRESSES = {"client": CLIENT, "server": SERVER}
 OTHER_SERVER: Address = ("192.0.2.3", 4433)
@@ -294,6 +296,7 @@ class Run:
         if self.client_died or self.client.session._draining:
             return
         bound_s = LAST_S + (RESCUE_S if self.plan.faults.lose_bare_fin else 0)
+        bound_s += NARROWER_S if self.plan.mtu_changes else 0
         one = self.pending["last.test"] = self._pending("last.test", LAST)
         self._start(one)()
         assert self._run(bound_s, lambda: one.over), f"not over after {bound_s:.0f} s, and all is well: {one}"
