@@ -115,7 +115,7 @@ async def test_a_connection_that_broke_before_is_passed_over(doors: MakeDoor, kn
     assert door.shortages == []
 
 
-@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EINVAL])
 async def test_a_shortage_is_waited_out_and_told_once(
     doors: MakeDoor, knock: Knock, code: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,9 @@
 
 Rules:
 - One turn of the event loop accepts a bounded number.
-- Out of descriptors or memory, it stops accepting for a while instead of spinning; the kernel's backlog holds the
-  clients. The wait doubles up to a bound, and the owner is told once for each shortage.
-- Errors of a single connection that broke before it was accepted are of no interest.
+- Errors of a single connection that broke before it was accepted are of no interest (accept(2) lists them).
+- Any other may last (no descriptors, no memory): it stops accepting for a while instead of spinning; the kernel's
+  backlog holds the clients. The wait doubles up to a bound, and the owner is told once for each shortage.
 """
 
 import asyncio
@@ -20,7 +20,20 @@ ACCEPTS_A_TURN_MAX: Final = 64
 BACK_OFF_MIN_S: Final = 0.05
 BACK_OFF_MAX_S: Final = 1.0
 
-_SHORTAGE: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_OF_ONE_CONNECTION: Final = frozenset(
+    {
+        errno.ECONNABORTED,
+        errno.EHOSTDOWN,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENONET,
+        errno.ENOPROTOOPT,
+        errno.EOPNOTSUPP,
+        errno.EPERM,
+        errno.EPROTO,
+    }
+)
 
 
 class TcpListener:
@@ -81,10 +94,10 @@ class TcpListener:
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as error:
-                if error.errno in _SHORTAGE:
-                    self._back_off(error)
-                    return
-                continue
+                if error.errno in _OF_ONE_CONNECTION:
+                    continue
+                self._back_off(error)
+                return
             self._back_off_s = 0.0
             connection.setblocking(False)
             try:
