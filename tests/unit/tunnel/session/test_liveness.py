@@ -1,5 +1,8 @@
 """When silence means something: probe, suspect, dead, and the cases where it means nothing."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from tunnel.session.liveness import Liveness, Verdict
 from tunnel.session.settings import SessionSettings
 
@@ -103,3 +106,75 @@ def test_having_stood_still_proves_nothing() -> None:
     liveness.measure_anew(START_S + 30)
     assert liveness.check(START_S, START_S + 30) is Verdict.FINE
     assert liveness.check(START_S, START_S + 31) is Verdict.PROBE
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["pending", "idle", "heard", "answered", "doubt", "stood still", "check", "check", "check"]),
+        st.floats(0, 12, allow_nan=False),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_each_verdict_has_its_reason(steps: list[tuple[str, float]]) -> None:
+    """Against a plain record of what happened: when it was heard, asked, answered and waited for last."""
+    liveness = Liveness(SETTINGS, START_S)
+    now = heard_at = measured_from = START_S
+    pending_since: float | None = None
+    asked_at: float | None = None
+    for step, wait_s in steps:
+        now += wait_s
+        match step:
+            case "pending" | "idle":
+                liveness.pending(step == "pending", now)
+                pending_since = (pending_since or now) if step == "pending" else None
+            case "heard":
+                heard_at = now
+            case "answered":
+                heard_at, asked_at = now, None
+                liveness.answered()
+                assert liveness.trusted
+            case "doubt":
+                liveness.doubt()
+                assert not liveness.trusted
+            case "stood still":
+                measured_from, asked_at = now, None
+                liveness.measure_anew(now)
+            case _:
+                was_suspect, was_doubted = liveness.suspect, liveness.doubted
+                silence_s = now - max(heard_at, measured_from)
+                waits_s = SETTINGS.keep_alive_s if pending_since is None else SETTINGS.ping_after_s
+                match liveness.check(heard_at, now):
+                    case Verdict.PROBE:
+                        assert asked_at is not None or silence_s >= waits_s or was_doubted
+                        asked_at = now if asked_at is None else asked_at
+                    case Verdict.SUSPECT:
+                        assert not was_suspect, "it is said once"
+                        assert asked_at is not None
+                        assert now - asked_at >= SETTINGS.suspect_after_s
+                    case Verdict.DEAD:
+                        assert pending_since is not None
+                        assert min(silence_s, now - pending_since) >= SETTINGS.dead_after_s
+                    case Verdict.FINE:
+                        assert asked_at is not None or silence_s < waits_s
+                assert liveness.next_check(heard_at, now) > now
+
+
+@given(st.floats(0, 9, allow_nan=False), st.booleans())
+def test_a_peer_that_is_gone_is_always_found_out(opened_after_s: float, doubted: bool) -> None:
+    """However it began: within `dead_after_s` of the stream that waits for it, and suspect long before."""
+    liveness = Liveness(SETTINGS, START_S)
+    opened_at = START_S + opened_after_s
+    if doubted:
+        liveness.doubt()
+    run(liveness, START_S, opened_at)
+    liveness.pending(True, opened_at)
+    liveness.check(START_S, opened_at)
+    now, verdict = opened_at, Verdict.FINE
+    while verdict is not Verdict.DEAD:
+        now = liveness.next_check(START_S, now)
+        verdict = liveness.check(START_S, now)
+        assert liveness.suspect or now - opened_at < SETTINGS.ping_after_s + SETTINGS.suspect_after_s + 0.02
+        assert now - opened_at < SETTINGS.dead_after_s + 0.02

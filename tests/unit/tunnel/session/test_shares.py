@@ -4,6 +4,8 @@ from collections.abc import Callable
 from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.sim.model_engine import ModelEngine
 from tests.unit.tunnel.session.conftest import TARGET, TOKEN, Edge, Pair
 from tests.unit.tunnel.session.test_sessions import quiet, server_session
@@ -40,6 +42,58 @@ def connection(number: int = 1) -> Connection:
 )
 def test_f26_what_stands_for_an_address(address: Address, network: str) -> None:
     assert network_of(address) == network
+
+
+DEEDS = st.lists(
+    st.tuples(st.sampled_from(["come", "greet", "open", "open", "retire", "leave"]), st.integers(0, 5)), max_size=60
+)
+
+
+@given(DEEDS)
+def test_f26_whatever_they_do_the_count_is_what_is_there(deeds: list[tuple[str, int]]) -> None:
+    """Six connections of three addresses and two tokens; each count is taken again from what is there."""
+    limits = ClientLimits(
+        max_connections_per_token=2,
+        max_connections_per_address=1,
+        max_streams_per_token=3,
+        max_streams_per_address=2,
+    )
+    shares, here, known = Shares(limits), dict[int, Connection](), dict[int, str]()
+    for deed, number in deeds:
+        one = here.get(number)
+        address, token = f"192.0.2.{number % 3}", f"token {number % 2}"
+        if deed == "come" and one is None:
+            one = connection(number)
+            full = any(other % 3 == number % 3 for other in here)
+            limit = shares.join_address(one, (address, 1))
+            assert limit is (Limit.CONNECTIONS_OF_ADDRESS if full else None)
+            if not full:
+                here[number] = one
+        elif one is None:
+            continue
+        elif deed == "greet" and number not in known:
+            full = list(known.values()).count(token) == 2
+            assert shares.join_token(one, token) is (Limit.CONNECTIONS_OF_TOKEN if full else None)
+            if not full:
+                known[number] = token
+        elif deed == "open":
+            shares.stream_opened(one)
+            mine = sum(each.counted_streams for other, each in here.items() if known.get(other) == token)
+            over = one.counted_streams > 2, number in known and mine > 3
+            expected = {Limit.STREAMS_OF_ADDRESS: over[0], Limit.STREAMS_OF_TOKEN: over[1]}
+            found = shares.exceeded(one)
+            assert expected[found] if found else not any(over)
+        elif deed == "retire" and one.counted_streams:
+            shares.stream_retired(one)
+        elif deed == "leave":
+            shares.leave(here.pop(number))
+            known.pop(number, None)
+        assert sum(share.streams for share in shares if share.key[0] == "address") == sum(
+            each.counted_streams for each in here.values()
+        )
+    for one in here.values():
+        shares.leave(one)
+    assert len(shares) == 0
 
 
 def test_f26_connections_count_until_they_leave() -> None:

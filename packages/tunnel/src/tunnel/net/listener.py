@@ -27,7 +27,6 @@ _OF_ONE_CONNECTION: Final = frozenset(
         errno.EHOSTUNREACH,
         errno.ENETDOWN,
         errno.ENETUNREACH,
-        errno.ENONET,
         errno.ENOPROTOOPT,
         errno.EOPNOTSUPP,
         errno.EPERM,
