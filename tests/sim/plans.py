@@ -109,9 +109,12 @@ class Plan:
         # Behind a hole both libraries wait for their own probes, seconds apart. Where the path is another one by then,
         # nothing else can wake them: the peer does not know the new address, or long datagrams do not arrive.
         another_path_behind_a_hole = self.hole is not None and bool(self.mtu_changes or self.rebinds_s)
+        # The same while the server stands still: quinn has no word of what got lost, and goes on with long datagrams.
+        narrower_behind_a_freeze = self.freeze is not None and bool(self.mtu_changes)
         deaths = (self.restart, self.client_dies_s, self.client_restart)
         silent_s = max(hole_s, self._hole_with_freeze_s)
-        return any(death is not None for death in deaths) or silent_s > SURVIVABLE_S or another_path_behind_a_hole
+        died = any(death is not None for death in deaths) or silent_s > SURVIVABLE_S
+        return died or another_path_behind_a_hole or narrower_behind_a_freeze
 
     @property
     def _hole_with_freeze_s(self) -> float:

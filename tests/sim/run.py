@@ -293,7 +293,7 @@ class Run:
     def _check_recovery(self) -> None:
         """All is well again: whoever asks now is served, whatever has happened before."""
         self._run(self.plan.last_after_s)
-        if self.client_died or self.client.session._draining:
+        if self.plan.client_dies_s is not None or self.plan.client_drains_s is not None:
             return
         bound_s = LAST_S + (RESCUE_S if self.plan.faults.lose_bare_fin else 0)
         bound_s += NARROWER_S if self.plan.mtu_changes else 0
