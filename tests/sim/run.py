@@ -44,6 +44,9 @@ RESCUE_S = 4.0
 """More, where ends are lost (F23): END comes after 1 s, and is believed after 2 s."""
 NARROWER_S = 10.0
 """More, where the path changes: a library takes some probes, seconds apart, to see that it is narrower."""
+GIVEN_UP_S = 12.0
+"""After a hole that a connection may die of nobody asks before this: where the server has given it up, its close got
+lost, and an idle client suspects nothing before its keep-alive (10 s) has had no answer for 1.5 s."""
 LAST = Transaction(Script(b"are you there?"), Script(bytes(range(256)) * 80, write_bytes=4096, starts_after=14))
 ADDRESSES = {"client": CLIENT, "server": SERVER}
 OTHER_SERVER: Address = ("192.0.2.3", 4433)
@@ -292,7 +295,7 @@ class Run:
 
     def _check_recovery(self) -> None:
         """All is well again: whoever asks now is served, whatever has happened before."""
-        self._run(self.plan.last_after_s)
+        self._run(self.plan.last_after_s + (GIVEN_UP_S if self.plan.hole is not None and self.plan.deadly else 0))
         if self.plan.client_dies_s is not None or self.plan.client_drains_s is not None:
             return
         bound_s = LAST_S + (RESCUE_S if self.plan.faults.lose_bare_fin else 0)
